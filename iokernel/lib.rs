@@ -1,0 +1,14 @@
+//! Calisto: a drop-in `iokerneld` for Shenango, with flow affinity.
+//!
+//! ```text
+//!   ids, hint <- abi <- proc <- control, dataplane <- main
+//!                steering, cores (pure) <- dataplane
+//!                port <- dataplane
+//! ```
+
+pub mod abi;
+pub mod cores;
+pub mod hint;
+pub mod ids;
+pub mod port;
+pub mod proc;

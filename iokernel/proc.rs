@@ -1,0 +1,63 @@
+//! A registered runtime, as the control thread hands it to the dataplane.
+//!
+//! The control thread makes a [`Proc`] once everything in a registration has
+//! been checked, sends it to the dataplane, and gets it back to drop it when
+//! the dataplane holds nothing of it any more. So a `Proc` has one owner at any
+//! time, and mapping, unmapping and closing never happen in the polling loop.
+
+use std::os::fd::OwnedFd;
+
+use crate::abi::lrpc::{LrpcRx, LrpcTx};
+use crate::abi::qptrs::QPtrs;
+use crate::abi::shm::ShmRegion;
+use crate::ids::{Mac, ProcId};
+use crate::port::dma::Mapping;
+
+/// A runtime that passed every check. C: `struct proc`.
+///
+/// Views come before the region that they point into, so they are dropped first.
+#[derive(Debug)]
+pub struct Proc {
+    /// Slot and generation, given by the control thread.
+    pub id: ProcId,
+    /// The peer's process, by `SO_PEERCRED`.
+    pub pid: i32,
+    /// The peer's user, by `SO_PEERCRED`.
+    pub uid: u32,
+    /// Its Ethernet address: unicast, not zero, no other runtime's.
+    pub mac: Mac,
+    /// Cores it is given whenever it wants them.
+    pub guaranteed_cores: u16,
+    /// Its kthreads, in registration order; 1 to 256.
+    pub kthreads: Box<[Kthread]>,
+    /// Completions that its rings could not take; empty, with capacity
+    /// [`MAX_UNCOMPLETED`], so that it never grows in the polling loop.
+    pub overflow: std::collections::VecDeque<u64>,
+    /// Its region as devices see it; unmapped on drop.
+    pub mapping: Mapping,
+    /// Its shared memory.
+    pub region: ShmRegion,
+}
+
+/// One kthread's queues and handles. C: `struct thread`.
+#[derive(Debug)]
+pub struct Kthread {
+    /// Packets, completions and joins, to the runtime.
+    pub rxq: LrpcTx,
+    /// Packets from the runtime.
+    pub txpktq: LrpcRx,
+    /// Commands from the runtime.
+    pub txcmdq: LrpcRx,
+    /// How far the run queue has come.
+    pub q_ptrs: QPtrs,
+    /// The Linux thread id, in our pid namespace; checked to be the peer's.
+    pub tid: i32,
+    /// Wakes the kthread; checked to be an eventfd.
+    pub park_efd: OwnedFd,
+    /// A pidfd of the thread itself, where the kernel has them (Linux 6.9).
+    pub pidfd: Option<OwnedFd>,
+}
+
+/// Most packets of one runtime that were accepted and whose completion it has
+/// not been sent yet. Beyond it the runtime's `txpktq` is left alone.
+pub const MAX_UNCOMPLETED: usize = 1 << 16;

@@ -1,0 +1,2 @@
+//! Placeholder until the bindings land.
+fn main() {}
