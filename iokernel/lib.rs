@@ -8,7 +8,12 @@
 
 pub mod abi;
 pub mod cores;
+pub mod dataplane;
 pub mod hint;
 pub mod ids;
+pub mod link;
 pub mod port;
 pub mod proc;
+pub mod stats;
+pub mod steering;
+pub mod time;
