@@ -53,6 +53,13 @@ pub fn buf_at(offset: u32) -> BufIdx {
     BufIdx(page * BUFS_PER_PAGE + (offset % INGRESS_PAGE) / BUF_STRIDE)
 }
 
+/// Buffers that lie in a region of `len` bytes: all of them, or, for a smaller
+/// region (tests), those of its whole pages.
+pub fn bufs_in(len: usize) -> u32 {
+    let pages = u32::try_from(len / INGRESS_PAGE as usize).unwrap_or(u32::MAX);
+    pages.saturating_mul(BUFS_PER_PAGE).min(INGRESS_BUFS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +78,12 @@ mod tests {
     fn the_last_buffer_lies_in_the_region() {
         let end = offset_of(BufIdx(INGRESS_BUFS - 1)) + BUF_STRIDE;
         assert!(end as usize + types::MBUF_DEFAULT_LEN as usize <= INGRESS_LEN);
+    }
+
+    #[test]
+    fn a_full_region_holds_all_buffers_and_less_than_a_page_none() {
+        assert_eq!(bufs_in(INGRESS_LEN), INGRESS_BUFS);
+        assert_eq!(bufs_in(INGRESS_PAGE as usize - 1), 0);
+        assert_eq!(bufs_in(INGRESS_PAGE as usize), BUFS_PER_PAGE);
     }
 }
