@@ -18,6 +18,7 @@
 )]
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use crate::abi::shm::ShmRegion;
 use crate::abi::types;
@@ -71,15 +72,18 @@ const RX_HDR: u32 = size_of::<types::rx_net_hdr>() as u32;
 #[derive(Debug)]
 pub struct Ingress {
     base: NonNull<u8>,
-    region: ShmRegion,
+    region: Arc<ShmRegion>,
 }
+
+// SAFETY: `base` belongs to `region`, which is Send and Sync.
+unsafe impl Send for Ingress {}
 
 impl Ingress {
     /// Views an attached ingress segment.
     ///
     /// # Panics
     /// When the segment is shorter than [`INGRESS_LEN`]: it was made wrong.
-    pub fn new(region: ShmRegion) -> Ingress {
+    pub fn new(region: Arc<ShmRegion>) -> Ingress {
         assert!(region.len() >= INGRESS_LEN, "the ingress segment is short");
         Ingress {
             base: region.base(),
@@ -88,7 +92,7 @@ impl Ingress {
     }
 
     /// The segment itself, for the port.
-    pub fn region(&self) -> &ShmRegion {
+    pub fn region(&self) -> &Arc<ShmRegion> {
         &self.region
     }
 
@@ -155,6 +159,13 @@ impl Ingress {
 #[repr(C, packed)]
 struct Word(u64);
 
+/// Buffers that lie in a region of `len` bytes: all of them, or, for a smaller
+/// region (tests), those of its whole pages.
+pub fn bufs_in(len: usize) -> u32 {
+    let pages = u32::try_from(len / INGRESS_PAGE as usize).unwrap_or(u32::MAX);
+    pages.saturating_mul(BUFS_PER_PAGE).min(INGRESS_BUFS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,5 +184,12 @@ mod tests {
     fn the_last_buffer_lies_in_the_region() {
         let end = offset_of(BufIdx(INGRESS_BUFS - 1)) + BUF_STRIDE;
         assert!(end as usize + types::MBUF_DEFAULT_LEN as usize <= INGRESS_LEN);
+    }
+
+    #[test]
+    fn a_full_region_holds_all_buffers_and_less_than_a_page_none() {
+        assert_eq!(bufs_in(INGRESS_LEN), INGRESS_BUFS);
+        assert_eq!(bufs_in(INGRESS_PAGE as usize - 1), 0);
+        assert_eq!(bufs_in(INGRESS_PAGE as usize), BUFS_PER_PAGE);
     }
 }
