@@ -7,6 +7,8 @@
 //! ```
 
 pub mod abi;
+pub mod config;
+pub mod control;
 pub mod cores;
 pub mod hint;
 pub mod ids;
