@@ -7,6 +7,8 @@
 //! ```
 
 pub mod abi;
+pub mod config;
+pub mod control;
 pub mod cores;
 pub mod dataplane;
 pub mod hint;
