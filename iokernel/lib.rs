@@ -13,9 +13,10 @@ pub mod cores;
 pub mod dataplane;
 pub mod hint;
 pub mod ids;
-pub mod link;
 pub mod port;
 pub mod proc;
 pub mod stats;
 pub mod steering;
+#[doc(hidden)]
+pub mod testing;
 pub mod time;

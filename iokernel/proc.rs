@@ -85,7 +85,7 @@ pub struct Notes {
 #[derive(Debug, Clone, Copy)]
 pub struct Leaving {
     /// Why it leaves.
-    pub reason: crate::link::DetachReason,
+    pub reason: crate::control::DetachReason,
     /// Packets that may still be taken from it: those it had queued.
     pub drain: u32,
     /// The next buffer to look at for loans.

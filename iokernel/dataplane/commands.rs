@@ -6,16 +6,16 @@ use super::loans::Returned;
 use super::{Dataplane, KthreadRef};
 use crate::abi::lrpc::Msg;
 use crate::abi::types::{RX_JOIN, TXCMD_NET_COMPLETE, TXCMD_PARKED, TXCMD_PARKED_LAST};
+use crate::control::Fault;
 use crate::cores::arbiter::Park;
 use crate::ids::{Micros, ProcSlot};
-use crate::link::Fault;
 use crate::port::Port;
 use crate::stats::Counter;
 
 /// Commands taken in one turn of the loop. C: `IOKERNEL_CMD_BURST_SIZE`.
-pub const CMD_BURST_SIZE: usize = 64;
+pub(super) const CMD_BURST_SIZE: usize = 64;
 /// Bad tags after which a runtime is detached.
-pub const BAD_TAGS_MAX: u32 = 16;
+pub(super) const BAD_TAGS_MAX: u32 = 16;
 /// Longest timer that is believed: a day. A later one is cut to it, and the
 /// runtime, woken early, asks again.
 const TIMER_MAX: Micros = Micros(24 * 3600 * 1_000_000);

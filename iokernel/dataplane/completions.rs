@@ -20,7 +20,7 @@ pub(super) const DONE_BURST_SIZE: usize = 64;
 /// Such bursts in one turn of the loop.
 const DONE_ROUNDS: usize = 4;
 /// Completions from overflow lists in one turn. C: `IOKERNEL_OVERFLOW_BATCH_DRAIN`.
-pub const OVERFLOW_BATCH_DRAIN: usize = 64;
+pub(super) const OVERFLOW_BATCH_DRAIN: usize = 64;
 
 /// A placeholder for burst arrays.
 pub(super) const NO_TOKEN: TxToken = TxToken {

@@ -1,10 +1,10 @@
 //! Cores: what the arbiter is told, and carrying out what it decides.
 
 use super::{Dataplane, KthreadRef};
-use crate::cores::arbiter::{Decision, QueueObs, Queues};
-use crate::cores::executor::ExecError;
+use crate::control::Fault;
+use crate::cores::arbiter::{Decision, Queues};
+use crate::cores::congestion::QueueObs;
 use crate::ids::{CoreId, KthreadIdx, Micros, ProcSlot};
-use crate::link::Fault;
 use crate::port::Port;
 use crate::proc::Proc;
 use crate::stats::Counter;
@@ -119,13 +119,11 @@ impl<P: Port> Dataplane<P> {
         if proc.notes.leaving.is_some() {
             return;
         }
-        let k = &proc.kthreads[kthread.index()];
         self.stats.add(Counter::Wakes, 1);
         self.stats.add(Counter::Pins, u64::from(pin));
-        let result = self.executor.wake(k, core, pin);
-        let tid = k.tid;
-        if let Err(error) = result {
-            self.exec_failed(slot, kthread, tid, error);
+        let now = self.clock.now();
+        if let Err(fault) = self.effects.wake(proc, kthread, core, pin, now) {
+            self.fault(slot, fault);
         }
     }
 
@@ -136,25 +134,9 @@ impl<P: Port> Dataplane<P> {
         if proc.notes.leaving.is_some() {
             return;
         }
-        let k = &proc.kthreads[kthread.index()];
         self.stats.add(Counter::Preempts, 1);
-        let (result, tid) = (self.executor.preempt(proc.pid, k), k.tid);
-        if let Err(error) = result {
-            self.exec_failed(slot, kthread, tid, error);
+        if let Err(fault) = self.effects.preempt(proc, kthread) {
+            self.fault(slot, fault);
         }
-    }
-
-    #[cold]
-    fn exec_failed(&mut self, slot: ProcSlot, kthread: KthreadIdx, tid: i32, error: ExecError) {
-        let fault = match error {
-            ExecError::ThreadGone => Fault::ThreadGone { kthread, tid },
-            ExecError::EfdBlocked => Fault::WakeBlocked { kthread },
-            ExecError::Other { what, errno } => Fault::Os {
-                kthread,
-                what,
-                errno,
-            },
-        };
-        self.fault(slot, fault);
     }
 }

@@ -12,8 +12,8 @@
 use super::Dataplane;
 use super::loans::Returned;
 use crate::abi::ingress::INGRESS_BUFS;
+use crate::control::{DetachReason, Fault, ToControl};
 use crate::ids::{BufIdx, ProcSlot};
-use crate::link::{DetachReason, Fault, ToControl};
 use crate::port::Port;
 use crate::proc::Leaving;
 use crate::stats::Counter;

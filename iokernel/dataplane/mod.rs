@@ -15,24 +15,27 @@
 
 mod commands;
 mod completions;
+pub mod effects;
 mod grants;
 mod leave;
 pub mod loans;
 pub mod macs;
 mod rx;
+#[cfg(test)]
+mod tests;
 mod tx;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abi::ingress::Ingress;
+use crate::control::{DataplaneEnd, ToDataplane};
 use crate::cores::arbiter::{Arbiter, Decisions, ProcSpec};
-use crate::cores::executor::Executor;
 use crate::ids::{BufIdx, KthreadIdx, Micros, ProcSlot};
-use crate::link::{ToControl, ToDataplane};
 use crate::port::{Port, RX_BURST_SIZE, RxFrame, TxToken};
 use crate::proc::Proc;
 use crate::stats::{Counter, Stats};
 use crate::time::{Clock, Ticks};
+use effects::Effects;
 use loans::{Loans, MAX_PROCS};
 use macs::Macs;
 
@@ -54,15 +57,6 @@ pub enum Idle {
     Yield,
 }
 
-/// The rings to and from the control thread.
-#[derive(Debug)]
-pub struct Link {
-    /// From the control thread.
-    pub from_control: rtrb::Consumer<ToDataplane>,
-    /// To the control thread.
-    pub to_control: rtrb::Producer<ToControl>,
-}
-
 /// Names one kthread of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct KthreadRef {
@@ -75,9 +69,9 @@ struct KthreadRef {
 pub struct Dataplane<P> {
     port: P,
     ingress: Ingress,
-    link: Link,
+    link: DataplaneEnd,
     arbiter: Arbiter,
-    executor: Executor,
+    effects: Effects,
     decisions: Decisions,
     /// How many of `decisions` were carried out.
     applied: usize,
@@ -119,9 +113,9 @@ impl<P: Port> Dataplane<P> {
     pub fn new(
         port: P,
         ingress: Ingress,
-        link: Link,
+        link: DataplaneEnd,
         arbiter: Arbiter,
-        executor: Executor,
+        effects: Effects,
         clock: Clock,
         stats: Stats,
         idle: Idle,
@@ -131,7 +125,7 @@ impl<P: Port> Dataplane<P> {
             ingress,
             link,
             arbiter,
-            executor,
+            effects,
             decisions: Decisions::new(),
             applied: 0,
             clock,
@@ -195,9 +189,14 @@ impl<P: Port> Dataplane<P> {
         worked
     }
 
-    /// What the port is, and its counters.
+    /// The port.
     pub fn port(&self) -> &P {
         &self.port
+    }
+
+    /// The port, for tests that make it do things.
+    pub fn port_mut(&mut self) -> &mut P {
+        &mut self.port
     }
 
     fn hear_control(&mut self) {
@@ -208,7 +207,7 @@ impl<P: Port> Dataplane<P> {
                     let proc = self.procs[id.slot.index()].as_ref();
                     // Not if it was detached for a fault meanwhile.
                     if proc.is_some_and(|p| p.id == id && p.notes.leaving.is_none()) {
-                        self.detach(id.slot, crate::link::DetachReason::HungUp);
+                        self.detach(id.slot, crate::control::DetachReason::HungUp);
                     }
                 }
                 Err(_) => return,

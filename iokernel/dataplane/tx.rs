@@ -10,7 +10,7 @@
 use super::{Dataplane, KthreadRef};
 use crate::abi::shm::ShmPtr;
 use crate::abi::types::{ETH_FRAME_MAX_VLAN, TXPKT_NET_XMIT, tx_net_hdr};
-use crate::link::Fault;
+use crate::control::Fault;
 use crate::port::{Port, TX_BURST_SIZE, TxFrame, TxOffloads, TxToken};
 use crate::proc::MAX_UNCOMPLETED;
 use crate::stats::Counter;
