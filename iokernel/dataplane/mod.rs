@@ -57,6 +57,16 @@ pub enum Idle {
     Yield,
 }
 
+/// What is left when the loop has ended.
+#[derive(Debug)]
+pub struct Stopped<P> {
+    /// The port, to be closed.
+    pub port: P,
+    /// Runtimes whose packets the port still holds: none, unless a device never
+    /// gave them back. To be dropped after the port is closed.
+    pub held: Vec<Box<Proc>>,
+}
+
 /// Names one kthread of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct KthreadRef {
@@ -152,8 +162,8 @@ impl<P: Port> Dataplane<P> {
         }
     }
 
-    /// Polls until `stop` is set, then detaches every runtime and gives the port back.
-    pub fn run(mut self, stop: &AtomicBool) -> P {
+    /// Polls until `stop` is set, then detaches every runtime.
+    pub fn run(mut self, stop: &AtomicBool) -> Stopped<P> {
         // Relaxed: the flag carries nothing but itself.
         while !stop.load(Ordering::Relaxed) {
             if !self.turn() && self.idle == Idle::Yield {
@@ -161,7 +171,10 @@ impl<P: Port> Dataplane<P> {
             }
         }
         self.shut_down();
-        self.port
+        Stopped {
+            port: self.port,
+            held: self.procs.into_iter().flatten().collect(),
+        }
     }
 
     /// One turn of the loop. True if it found work.

@@ -407,6 +407,8 @@ fn a_second_park_without_a_wake_is_a_fault() {
     world.turns(2);
     peer.park(0, 0);
     peer.park(0, 0);
+    world.turns(4);
+    world.dataplane.port_mut().takes = usize::MAX;
     let fault = fault_of(&mut world);
     let kthread = KthreadIdx(0);
     assert_eq!(fault, Fault::StrayPark { kthread });
@@ -448,8 +450,9 @@ fn stopping_detaches_everybody_and_frees_every_buffer() {
         mut control,
         ..
     } = world;
-    let port = dataplane.run(&stop);
-    assert_eq!(port.free_bufs(), free);
+    let stopped = dataplane.run(&stop);
+    assert!(stopped.held.is_empty());
+    assert_eq!(stopped.port.free_bufs(), free);
     let mut left = 0;
     while control.from_dataplane.pop().is_ok() {
         left += 1;
