@@ -41,8 +41,10 @@ static bool step(struct kthread *k)
 {
 	struct rt *rt = k->rt;
 	uint64_t now = rt_now_us();
-	bool on = burning(now) && !atomic_load(&rt->draining);
+	bool on = burning(now);
 
+	if (atomic_load(&rt->draining))
+		return false;
 	rt_count(k, turns);
 	rt_set_congested(k, on);
 	if (!on && pulse_us)

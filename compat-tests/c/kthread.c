@@ -235,6 +235,19 @@ void rt_set_congested(struct kthread *k, bool on)
 	__atomic_store_n(&k->q_ptrs->rq_head, tail + (on ? 1 : 0), __ATOMIC_RELEASE);
 }
 
+/*
+ * At the end: asks for cores until every kthread has taken its messages. A
+ * kthread that parked just as its core was wanted by another runtime may
+ * have left some, and nobody steals here.
+ */
+static bool drained(struct kthread *k)
+{
+	bool left = rt_stranded(k->rt) > 0;
+
+	rt_set_congested(k, left);
+	return !left;
+}
+
 /* What every woken kthread does, for ever. */
 static void loop(struct kthread *k)
 {
@@ -249,6 +262,8 @@ static void loop(struct kthread *k)
 			rt_park_preempted(k);
 			continue;
 		}
+		if (atomic_load(&rt->draining) && !drained(k))
+			worked = true;
 		if (worked) {
 			k->idle_since_us = rt_now_us();
 			continue;

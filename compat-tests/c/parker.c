@@ -45,15 +45,25 @@ static const enum phase order[] = {
 #define MESSAGE_US	20000
 /* A refused park is answered by then, however busy the machine. */
 #define REFUSED_US	5000000
+/*
+ * A park stands, message or not, when the core was wanted by another runtime.
+ * After a preemption nobody waits longer than this for a refusal.
+ */
+#define PREEMPTED_US	30000
 #define SETTLE_ROUNDS	4
 #define SETTLE_US	50
+/* Beyond that the keeper was preempted: no timer this time. */
+#define UNSETTLED_US	200000
 
 /* Guarded by the lock; step and keeper are read without it. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_uint step_nr;		/* ever growing; the phase is order[step_nr % NR] */
 static atomic_int keeper;
-static uint64_t since_us, last_ping_us;
+static uint64_t since_us, preempts_before;
+/* The keeper's rounds: who sent, when, and its completions before that. */
+static int pinger;
 static unsigned int pings;
+static uint64_t pinged_us, completions_before;
 /* Kthreads that have begun, and finished, their refused park of this phase. */
 static atomic_int refuse_begun, refuse_done;
 /* The last step in which each kthread did what is done once a phase. */
@@ -64,6 +74,17 @@ static enum phase phase(void)
 	return order[atomic_load(&step_nr) % NR_PHASES];
 }
 
+static uint64_t preempts(struct rt *rt)
+{
+	uint64_t n = 0;
+	int i;
+
+	for (i = 0; i < rt->cfg.kthreads; i++)
+		n += __atomic_load_n(&rt->kthreads[i].counters[RT_preempts], __ATOMIC_RELAXED) +
+		     __atomic_load_n(&rt->kthreads[i].counters[RT_late_preempts], __ATOMIC_RELAXED);
+	return n;
+}
+
 static void next_phase(struct kthread *k, uint64_t now)
 {
 	atomic_store(&keeper, k->idx);
@@ -71,6 +92,7 @@ static void next_phase(struct kthread *k, uint64_t now)
 	atomic_store(&refuse_done, 0);
 	pings = 0;
 	since_us = now;
+	preempts_before = preempts(k->rt);
 	atomic_fetch_add(&step_nr, 1);
 	if (phase() == TIMER)
 		atomic_store(&k->rt->deadline_us, now + TIMER_US);
@@ -95,13 +117,21 @@ static bool send_to_nobody(struct kthread *k)
 /* The keeper's rounds; true after the last. */
 static bool settled(struct kthread *k, uint64_t now)
 {
-	if (atomic_load(&keeper) != k->idx || rt_tx_pending(k->rt) || now - last_ping_us < SETTLE_US)
+	uint64_t completions = k->counters[RT_completions];
+
+	if (atomic_load(&keeper) != k->idx)
+		return false;
+	if (pinger != k->idx)
+		pings = 0;
+	if (pings > 0 && (completions == completions_before || now - pinged_us < SETTLE_US))
 		return false;
 	if (pings == SETTLE_ROUNDS)
 		return true;
 	if (send_to_nobody(k)) {
 		pings++;
-		last_ping_us = now;
+		pinger = k->idx;
+		pinged_us = now;
+		completions_before = completions;
 	}
 	return false;
 }
@@ -131,6 +161,8 @@ static void advance(struct kthread *k)
 	case REFUSE:
 		next = atomic_load(&refuse_begun) >= active &&
 		       atomic_load(&refuse_done) == atomic_load(&refuse_begun);
+		if (preempts(rt) != preempts_before)
+			next |= spent > PREEMPTED_US;
 		if (!next && spent > REFUSED_US) {
 			rt_count(k, not_refused);
 			next = true;
@@ -138,6 +170,11 @@ static void advance(struct kthread *k)
 		break;
 	case SETTLE:
 		next = settled(k, now);
+		if (!next && spent > UNSETTLED_US) {
+			/* past the timer, whose early wake would prove nothing */
+			atomic_fetch_add(&step_nr, 1);
+			next = true;
+		}
 		break;
 	case TIMER:
 		next = atomic_load(&rt->deadline_us) == 0;
@@ -184,7 +221,6 @@ static bool step(struct kthread *k)
 	bool keep;
 
 	if (atomic_load(&rt->draining)) {
-		rt_set_congested(k, false);
 		atomic_store(&rt->deadline_us, 0);
 		return false;
 	}
