@@ -48,7 +48,7 @@
 #define FIRST_SPORT	10000
 #define FIRST_SIP	RTE_IPV4(10, 0, 0, 1)
 /* A request without reply for so long was dropped, and no longer fills the window. */
-#define LOST_AFTER_MS	5
+#define LOST_AFTER_MS	20
 
 struct request {
 	struct rte_ether_hdr eth;
@@ -76,14 +76,18 @@ static struct rte_mempool *pool;
 static const struct progress *sink;	/* NULL without NICGEN_SINK */
 static uint64_t hz;
 static enum phase phase;
-static uint64_t phase_end;		/* TSC; when WAITING for the sink: not known */
+static uint64_t phase_end;		/* TSC */
 static struct counts now_counts, start_counts;
 static struct histogram latencies;
 static struct request template;
 static uint32_t hash_base, hash_of_byte[6][256];
 static uint64_t next_due;		/* open mode: when the next request is due */
-static uint64_t written_off;		/* window mode: requests taken for lost */
-static uint64_t last_replies, last_reply_at;
+/*
+ * Window mode. Requests before epoch were written off as lost; a late reply to
+ * one of them must not open the window, or it would stay too wide for good.
+ */
+static uint64_t epoch, epoch_replies;
+static uint64_t last_reply_at;
 static uint64_t rng = 88172645463325252ULL;
 
 /* xorshift64: the same sequence for every dispatcher. */
@@ -193,19 +197,12 @@ static inline void make_request(struct rte_mbuf *m, uint64_t due)
 /* Requests that may be unanswered beyond those that are, in window mode. */
 static uint64_t window_room(uint64_t now)
 {
-	uint64_t out;
-
-	if (now_counts.replies != last_replies) {
-		last_replies = now_counts.replies;
-		last_reply_at = now;
-	} else if (now - last_reply_at > hz / 1000 * LOST_AFTER_MS) {
-		written_off = now_counts.sent - now_counts.replies;
+	if (now > last_reply_at + hz / 1000 * LOST_AFTER_MS) {
+		epoch = now_counts.sent;
+		epoch_replies = 0;
 		last_reply_at = now;
 	}
-	/* One that was written off may have come after all: then less is out than seems. */
-	out = now_counts.sent - now_counts.replies;
-	out = out > written_off ? out - written_off : 0;
-	return out < cfg.window ? cfg.window - out : 0;
+	return cfg.window - RTE_MIN(cfg.window, now_counts.sent - epoch - epoch_replies);
 }
 
 /* How many requests come now, and when each was due. */
@@ -295,7 +292,9 @@ static bool advance(uint64_t now)
 {
 	switch (phase) {
 	case PHASE_WAITING:
-		if (sink ? !__atomic_load_n(&sink->ready, __ATOMIC_ACQUIRE) : now < phase_end)
+		if (sink && !__atomic_load_n(&sink->ready, __ATOMIC_ACQUIRE))
+			phase_end = after(now, cfg.delay_s);
+		if (now < phase_end)
 			return false;
 		phase = PHASE_WARMING;
 		phase_end = after(now, cfg.warm_s);
@@ -355,6 +354,8 @@ static inline void take_reply(const struct rte_mbuf *m, uint64_t now)
 		return;
 	}
 	now_counts.replies++;
+	epoch_replies += r->stamp.seq >= epoch;
+	last_reply_at = now;
 	if (phase == PHASE_MEASURING && r->stamp.due >= start_counts.tsc)
 		histogram_add(&latencies, (uint64_t)((double)(now - r->stamp.due) * 1e9 / (double)hz));
 }
