@@ -1,1 +1,4 @@
-//! Helpers for whole-system tests.
+//! A framework for whole-system tests of the contract, in real processes.
+
+pub mod c_view;
+pub mod skip;

@@ -14,6 +14,7 @@ pub mod dma;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 pub mod hash;
+pub mod headers;
 pub mod loopback;
 
 use std::ptr::NonNull;
