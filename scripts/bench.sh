@@ -138,11 +138,6 @@ describe_machine() {
 	echo "load before: $(cut -d' ' -f1-3 /proc/loadavg); $rounds rounds of $secs s after $warm s"
 }
 
-# Milliseconds in which some task waited for a CPU; 0 where the kernel does not say.
-waited_us() {
-	sed -n 's/^some.*total=//p' /proc/pressure/cpu 2>/dev/null | grep . || echo 0
-}
-
 # The settings of a case: what the emulator does, then kthreads and sink options.
 one_run() { # CASE COMMAND
 	local command=$2
@@ -161,11 +156,9 @@ one_run() { # CASE COMMAND
 }
 
 measure() { # ROUND CASE WHO COMMAND
-	local before figures
-	before=$(waited_us)
+	local figures
 	figures=$(one_run "$2" "$4") || fail "round $1, $2, $3: the run failed"
-	printf '%s\t%s\t%s\t%s\t%d\n' "$1" "$2" "$3" "$figures" \
-		$((($(waited_us) - before) / 1000)) >>"$runs"
+	printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$figures" >>"$runs"
 	echo "round $1/$rounds $2 $3" >&2
 }
 

@@ -69,6 +69,7 @@ struct counts {
 	uint64_t	no_mbuf;	/* requests not made for want of an mbuf */
 	uint64_t	polls, empty_polls;
 	uint64_t	delivered;	/* packets that the sink has received */
+	uint64_t	waited_us;	/* time in which some task of the machine waited for a CPU */
 };
 
 static struct settings cfg;
@@ -224,6 +225,23 @@ static uint16_t due_now(uint64_t now, uint64_t due[NICGEN_MAX_BURST], uint16_t r
 	return n;
 }
 
+/*
+ * Pressure on the machine's CPUs (Documentation/accounting/psi.rst): how far
+ * the measurement was disturbed. 0 where the kernel does not tell.
+ */
+static uint64_t waited_us(void)
+{
+	FILE *f = fopen("/proc/pressure/cpu", "re");
+	unsigned long long us = 0;
+
+	if (!f)
+		return 0;
+	if (fscanf(f, "some %*s %*s %*s total=%llu", &us) != 1)
+		us = 0;
+	fclose(f);
+	return us;
+}
+
 static struct counts snapshot(uint64_t now)
 {
 	struct counts c = now_counts;
@@ -254,8 +272,9 @@ static void print_result(FILE *f, const struct counts *a, const struct counts *b
 		(double)delivered / secs / 1e6, (double)replies / secs / 1e6,
 		delivered ? own_ns / (double)delivered : 0.0, replies ? own_ns / (double)replies : 0.0,
 		gen_ns / (secs * 1e9), polls > 0 ? (double)(b->empty_polls - a->empty_polls) / polls : 0.0);
-	fprintf(f, "\"latencies\":%lu,\"p50_us\":%.3f,\"p90_us\":%.3f,\"p99_us\":%.3f,"
+	fprintf(f, "\"waited_ms\":%.1f,\"latencies\":%lu,\"p50_us\":%.3f,\"p90_us\":%.3f,\"p99_us\":%.3f,"
 		"\"p999_us\":%.3f,\"max_us\":%.3f}\n",
+		(double)(b->waited_us - a->waited_us) / 1000.0,
 		latencies.count, histogram_quantile_us(&latencies, 0.5),
 		histogram_quantile_us(&latencies, 0.9), histogram_quantile_us(&latencies, 0.99),
 		histogram_quantile_us(&latencies, 0.999), (double)latencies.max_ns / 1000.0);
@@ -290,6 +309,9 @@ static uint64_t after(uint64_t now, double secs)
 /* Moves on to the next phase when it is time; true while there is load. */
 static bool advance(uint64_t now)
 {
+	struct counts end;
+	uint64_t waited;
+
 	switch (phase) {
 	case PHASE_WAITING:
 		if (sink && !__atomic_load_n(&sink->ready, __ATOMIC_ACQUIRE))
@@ -301,17 +323,21 @@ static bool advance(uint64_t now)
 		next_due = last_reply_at = now;
 		return true;
 	case PHASE_WARMING:
-		if (now >= phase_end) {
-			phase = PHASE_MEASURING;
-			start_counts = snapshot(now);
-			phase_end = after(now, cfg.secs);
-		}
-		return true;
+		if (now < phase_end)
+			return true;
+		phase = PHASE_MEASURING;
+		waited = waited_us();
+		start_counts = snapshot(rte_rdtsc());
+		start_counts.waited_us = waited;
+		phase_end = after(start_counts.tsc, cfg.secs);
+		/* No request in this call, whose time is that of reading a file. */
+		return false;
 	case PHASE_MEASURING:
 		if (now < phase_end)
 			return true;
 		phase = PHASE_DONE;
-		struct counts end = snapshot(now);
+		end = snapshot(now);
+		end.waited_us = waited_us();
 		report(&start_counts, &end);
 		return false;
 	default:
