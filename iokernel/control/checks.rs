@@ -73,6 +73,7 @@ impl Candidate {
                 .expect("a reserved guarantee is no more than all cores"),
             kthreads: self.kthreads,
             overflow: std::collections::VecDeque::with_capacity(MAX_UNCOMPLETED),
+            notes: crate::proc::Notes::default(),
             mapping: self.mapping,
             region: self.region,
         });
@@ -144,6 +145,7 @@ fn kthread(
     let tid = threads.resolve(views.tid)?;
     let pidfd = threads.pidfd(tid)?;
     Ok(Kthread {
+        polled: false,
         rxq: views.rxq,
         txpktq: views.txpktq,
         txcmdq: views.txcmdq,
