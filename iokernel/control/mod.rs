@@ -21,6 +21,7 @@
 pub mod checks;
 pub mod error;
 pub mod faults;
+pub mod fd_limit;
 pub mod ingress_segment;
 pub mod kthreads;
 pub mod layout;
