@@ -29,6 +29,7 @@ pub mod messages;
 pub mod rate_limit;
 pub mod registration;
 pub mod server;
+mod sigbus;
 pub mod socket;
 mod sysv;
 pub mod table;

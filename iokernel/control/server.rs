@@ -195,6 +195,7 @@ impl Server {
                 self.depart(id);
             }
         }
+        self.depart_broken();
         self.retry_waiting();
         for token in tokens() {
             if let Token::Pending(number) = token {

@@ -214,6 +214,18 @@ impl TestRuntime {
     }
 }
 
+/// Puts a mapping without memory behind it where a region is.
+pub(super) fn take_away(region: &ShmRegion) {
+    use rustix::mm::{MapFlags, ProtFlags, mmap};
+    let file = rustix::fs::memfd_create("empty", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let len = region.len().next_multiple_of(4096);
+    let flags = MapFlags::SHARED | MapFlags::FIXED;
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    let base = region.base().as_ptr().cast();
+    // SAFETY: replaces the region's own mapping; whoever reads it is guarded.
+    unsafe { mmap(base, len, protection, flags, file.as_fd(), 0) }.unwrap();
+}
+
 /// Two connected stream sockets; the first does not block.
 pub(super) fn pair() -> (OwnedFd, OwnedFd) {
     let flags = rustix::net::SocketFlags::CLOEXEC;

@@ -9,6 +9,7 @@ use rustix::event::epoll;
 use crate::control::kthreads;
 use crate::control::messages::{DetachReason, ToControl, ToDataplane};
 use crate::control::rate_limit::Suppressed;
+use crate::control::table::Tenant;
 use crate::ids::ProcId;
 use crate::proc::Proc;
 
@@ -27,6 +28,23 @@ impl Server {
         // It stays readable from now on.
         let _ = epoll::delete(&self.epoll, &tenant.connection);
         self.send(ToDataplane::Detach(id));
+    }
+
+    /// Runtimes that took pages of their region away.
+    pub(super) fn depart_broken(&mut self) {
+        let broken = |t: &&Tenant| t.guard.hit() && !t.leaving;
+        loop {
+            let first = self.table.tenants().find(broken);
+            let Some((id, who, mac)) = first.map(|t| (t.id, t.peer, t.mac)) else {
+                return;
+            };
+            log::warn!(
+                "pid {} (uid {}, {mac}) is detached: pages of its region are gone",
+                who.pid,
+                who.uid
+            );
+            self.depart(id);
+        }
     }
 
     pub(super) fn send(&mut self, message: ToDataplane) {
@@ -49,6 +67,8 @@ impl Server {
         let tenant = tenant.expect("the dataplane returns each runtime once");
         let _ = epoll::delete(&self.epoll, &tenant.connection);
         self.release_threads(&proc, reason);
+        // The guard goes before the region that it guards.
+        drop(tenant);
         if let DetachReason::Fault(_) = reason {
             self.config.stats.faults.fetch_add(1, Ordering::Relaxed);
         }

@@ -433,6 +433,31 @@ fn another_users_runtime_attaches_with_its_own_segment_only() {
 }
 
 #[test]
+fn a_runtime_whose_memory_is_gone_is_detached() {
+    let Some(mut h) = Harness::start(4) else {
+        return;
+    };
+    let runtime = TestRuntime::new(1);
+    let connection = runtime.register();
+    h.until_attached(1);
+    // Stands for a page that cannot be had: a mapping of a shorter file in the region's place.
+    crate::control::test_runtime::take_away(&h.procs[0].region);
+    let words = h.procs[0].kthreads[0].q_ptrs.rq_head();
+    assert_eq!(words, 0, "the polling loop reads on");
+    h.until_attached(0);
+    h.until("its connection is closed", |_| is_closed(&connection));
+    assert!(
+        h.log()
+            .iter()
+            .any(|line| line.ends_with("pages of its region are gone")),
+        "{:?}",
+        h.log()
+    );
+    let _again = runtime.register();
+    h.until_attached(1);
+}
+
+#[test]
 fn the_watch_is_called_while_nothing_happens() {
     let Some(mut h) = Harness::start(4) else {
         return;
