@@ -61,8 +61,12 @@ static inline double histogram_quantile_us(const struct histogram *h, double q)
 
 	for (i = 0; i < HIST_BUCKETS && h->count > 0; i++) {
 		seen += h->bucket[i];
-		if (seen >= wanted && seen > 0)
-			return histogram_value(i) / 1000.0;
+		if (seen >= wanted && seen > 0) {
+			double ns = histogram_value(i), max = (double)h->max_ns;
+
+			/* The middle of the last bucket may lie beyond the greatest value. */
+			return (ns < max ? ns : max) / 1000.0;
+		}
 	}
 	return 0.0;
 }

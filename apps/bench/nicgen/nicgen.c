@@ -48,7 +48,7 @@
 #define FIRST_SPORT	10000
 #define FIRST_SIP	RTE_IPV4(10, 0, 0, 1)
 /* A request without reply for so long was dropped, and no longer fills the window. */
-#define LOST_AFTER_MS	5
+#define LOST_AFTER_MS	20
 
 struct request {
 	struct rte_ether_hdr eth;
@@ -69,6 +69,7 @@ struct counts {
 	uint64_t	no_mbuf;	/* requests not made for want of an mbuf */
 	uint64_t	polls, empty_polls;
 	uint64_t	delivered;	/* packets that the sink has received */
+	uint64_t	waited_us;	/* time in which some task of the machine waited for a CPU */
 };
 
 static struct settings cfg;
@@ -76,14 +77,18 @@ static struct rte_mempool *pool;
 static const struct progress *sink;	/* NULL without NICGEN_SINK */
 static uint64_t hz;
 static enum phase phase;
-static uint64_t phase_end;		/* TSC; when WAITING for the sink: not known */
+static uint64_t phase_end;		/* TSC */
 static struct counts now_counts, start_counts;
 static struct histogram latencies;
 static struct request template;
 static uint32_t hash_base, hash_of_byte[6][256];
 static uint64_t next_due;		/* open mode: when the next request is due */
-static uint64_t written_off;		/* window mode: requests taken for lost */
-static uint64_t last_replies, last_reply_at;
+/*
+ * Window mode. Requests before epoch were written off as lost; a late reply to
+ * one of them must not open the window, or it would stay too wide for good.
+ */
+static uint64_t epoch, epoch_replies;
+static uint64_t last_reply_at;
 static uint64_t rng = 88172645463325252ULL;
 
 /* xorshift64: the same sequence for every dispatcher. */
@@ -193,19 +198,12 @@ static inline void make_request(struct rte_mbuf *m, uint64_t due)
 /* Requests that may be unanswered beyond those that are, in window mode. */
 static uint64_t window_room(uint64_t now)
 {
-	uint64_t out;
-
-	if (now_counts.replies != last_replies) {
-		last_replies = now_counts.replies;
-		last_reply_at = now;
-	} else if (now - last_reply_at > hz / 1000 * LOST_AFTER_MS) {
-		written_off = now_counts.sent - now_counts.replies;
+	if (now > last_reply_at + hz / 1000 * LOST_AFTER_MS) {
+		epoch = now_counts.sent;
+		epoch_replies = 0;
 		last_reply_at = now;
 	}
-	/* One that was written off may have come after all: then less is out than seems. */
-	out = now_counts.sent - now_counts.replies;
-	out = out > written_off ? out - written_off : 0;
-	return out < cfg.window ? cfg.window - out : 0;
+	return cfg.window - RTE_MIN(cfg.window, now_counts.sent - epoch - epoch_replies);
 }
 
 /* How many requests come now, and when each was due. */
@@ -225,6 +223,23 @@ static uint16_t due_now(uint64_t now, uint64_t due[NICGEN_MAX_BURST], uint16_t r
 	while (n < room)
 		due[n++] = now;
 	return n;
+}
+
+/*
+ * Pressure on the machine's CPUs (Documentation/accounting/psi.rst): how far
+ * the measurement was disturbed. 0 where the kernel does not tell.
+ */
+static uint64_t waited_us(void)
+{
+	FILE *f = fopen("/proc/pressure/cpu", "re");
+	unsigned long long us = 0;
+
+	if (!f)
+		return 0;
+	if (fscanf(f, "some %*s %*s %*s total=%llu", &us) != 1)
+		us = 0;
+	fclose(f);
+	return us;
 }
 
 static struct counts snapshot(uint64_t now)
@@ -257,8 +272,9 @@ static void print_result(FILE *f, const struct counts *a, const struct counts *b
 		(double)delivered / secs / 1e6, (double)replies / secs / 1e6,
 		delivered ? own_ns / (double)delivered : 0.0, replies ? own_ns / (double)replies : 0.0,
 		gen_ns / (secs * 1e9), polls > 0 ? (double)(b->empty_polls - a->empty_polls) / polls : 0.0);
-	fprintf(f, "\"latencies\":%lu,\"p50_us\":%.3f,\"p90_us\":%.3f,\"p99_us\":%.3f,"
+	fprintf(f, "\"waited_ms\":%.1f,\"latencies\":%lu,\"p50_us\":%.3f,\"p90_us\":%.3f,\"p99_us\":%.3f,"
 		"\"p999_us\":%.3f,\"max_us\":%.3f}\n",
+		(double)(b->waited_us - a->waited_us) / 1000.0,
 		latencies.count, histogram_quantile_us(&latencies, 0.5),
 		histogram_quantile_us(&latencies, 0.9), histogram_quantile_us(&latencies, 0.99),
 		histogram_quantile_us(&latencies, 0.999), (double)latencies.max_ns / 1000.0);
@@ -293,26 +309,35 @@ static uint64_t after(uint64_t now, double secs)
 /* Moves on to the next phase when it is time; true while there is load. */
 static bool advance(uint64_t now)
 {
+	struct counts end;
+	uint64_t waited;
+
 	switch (phase) {
 	case PHASE_WAITING:
-		if (sink ? !__atomic_load_n(&sink->ready, __ATOMIC_ACQUIRE) : now < phase_end)
+		if (sink && !__atomic_load_n(&sink->ready, __ATOMIC_ACQUIRE))
+			phase_end = after(now, cfg.delay_s);
+		if (now < phase_end)
 			return false;
 		phase = PHASE_WARMING;
 		phase_end = after(now, cfg.warm_s);
 		next_due = last_reply_at = now;
 		return true;
 	case PHASE_WARMING:
-		if (now >= phase_end) {
-			phase = PHASE_MEASURING;
-			start_counts = snapshot(now);
-			phase_end = after(now, cfg.secs);
-		}
-		return true;
+		if (now < phase_end)
+			return true;
+		phase = PHASE_MEASURING;
+		waited = waited_us();
+		start_counts = snapshot(rte_rdtsc());
+		start_counts.waited_us = waited;
+		phase_end = after(start_counts.tsc, cfg.secs);
+		/* No request in this call, whose time is that of reading a file. */
+		return false;
 	case PHASE_MEASURING:
 		if (now < phase_end)
 			return true;
 		phase = PHASE_DONE;
-		struct counts end = snapshot(now);
+		end = snapshot(now);
+		end.waited_us = waited_us();
 		report(&start_counts, &end);
 		return false;
 	default:
@@ -355,6 +380,8 @@ static inline void take_reply(const struct rte_mbuf *m, uint64_t now)
 		return;
 	}
 	now_counts.replies++;
+	epoch_replies += r->stamp.seq >= epoch;
+	last_reply_at = now;
 	if (phase == PHASE_MEASURING && r->stamp.due >= start_counts.tsc)
 		histogram_add(&latencies, (uint64_t)((double)(now - r->stamp.due) * 1e9 / (double)hz));
 }

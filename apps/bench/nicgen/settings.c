@@ -104,7 +104,7 @@ struct settings settings_read(void)
 						MAX_PAYLOAD, false),
 		.ip = read_ip(),
 		.port = (uint16_t)number("NICGEN_PORT", "5000", 1, 65535, false),
-		.delay_s = number("NICGEN_DELAY_S", "5", 0, 3600, true),
+		.delay_s = number("NICGEN_DELAY_S", "1", 0, 3600, true),
 		.warm_s = number("NICGEN_WARM_S", "1", 0, 3600, true),
 		.secs = number("NICGEN_SECS", "3", 0.01, 3600, true),
 		.sink = get("NICGEN_SINK", NULL),

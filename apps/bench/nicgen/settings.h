@@ -11,8 +11,10 @@
  *   NICGEN_MAC, NICGEN_IP, NICGEN_PORT
  *                    where requests go: the runtime (02:00:00:00:00:03,
  *                    192.168.1.3, 5000)
- *   NICGEN_DELAY_S   seconds before the first packet (5); not used when
- *                    NICGEN_SINK is set: then the sink says when it is ready
+ *   NICGEN_DELAY_S   seconds before the first packet (1), counted from the
+ *                    sink's registration where NICGEN_SINK is set, else from
+ *                    the port's start. A dispatcher may take in registrations
+ *                    only while no packets come, so it needs some quiet.
  *   NICGEN_WARM_S    seconds of load before the measurement (1)
  *   NICGEN_SECS      seconds of the measurement (3)
  *   NICGEN_SINK      the sink's progress file, see stamp.h

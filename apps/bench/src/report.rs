@@ -11,9 +11,16 @@ use std::fmt::Write;
 
 use serde::Deserialize;
 
+/// A run with more waiting for CPUs than this is not quiet.
+const QUIET_PERCENT: f64 = 5.0;
+
 /// What the NIC emulator prints of one run. C: `print_result`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct NicResult {
+    /// Seconds measured.
+    pub secs: f64,
+    /// Milliseconds of them in which some task of the machine waited for a CPU.
+    pub waited_ms: f64,
     /// Requests made.
     pub sent: u64,
     /// Packets that the sink received meanwhile.
@@ -56,15 +63,13 @@ pub struct Run {
     pub nic: NicResult,
     /// From the runtime's side.
     pub sink: SinkResult,
-    /// Milliseconds in which some task of the machine waited for a CPU.
-    pub waited_ms: u64,
 }
 
 /// Why a line is no run.
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
-    /// Not six fields with tabs between them.
-    #[error("{0} fields; wanted: round, case, who, generator's JSON, sink's JSON, waited ms")]
+    /// Not five fields with tabs between them.
+    #[error("{0} fields; wanted: round, case, who, the generator's JSON, the sink's JSON")]
     Fields(usize),
     /// Not a number.
     #[error(transparent)]
@@ -81,7 +86,7 @@ impl Run {
     /// [`LineError`] says which field is wrong.
     pub fn parse(line: &str) -> Result<Run, LineError> {
         let fields: Vec<&str> = line.split('\t').collect();
-        let [round, case, who, nic, sink, waited] = fields[..] else {
+        let [round, case, who, nic, sink] = fields[..] else {
             return Err(LineError::Fields(fields.len()));
         };
         Ok(Run {
@@ -90,8 +95,12 @@ impl Run {
             who: who.to_owned(),
             nic: serde_json::from_str(nic)?,
             sink: serde_json::from_str(sink)?,
-            waited_ms: waited.trim_end().parse()?,
         })
+    }
+
+    /// Share of the time in which some task waited for a CPU, in percent.
+    fn waited_percent(&self) -> f64 {
+        self.nic.waited_ms / (10.0 * self.nic.secs)
     }
 
     /// Replies where there are any, else deliveries.
@@ -170,7 +179,7 @@ pub fn table(runs: &[Run]) -> String {
         }
     }
     let mut out = String::from(
-        "| case | who | own ns/packet | Mpps | p50 us | p99 us | p99.9 us | lost % | waited ms | runs |\n\
+        "| case | who | own ns/packet | Mpps | p50 us | p99 us | p99.9 us | lost % | waited % | runs |\n\
          |---|---|---|---|---|---|---|---|---|---|\n",
     );
     for case in &cases {
@@ -204,57 +213,88 @@ fn row(out: &mut String, case: &str, who: &str, runs: &[&Run]) {
         let echo = runs.iter().all(|r| r.is_echo());
         column(1, f).filter(|_| echo).unwrap_or_else(|| "-".into())
     };
-    #[allow(clippy::cast_precision_loss, reason = "a figure to be read")]
-    let waited = column(0, &|r| r.waited_ms as f64).unwrap_or_default();
     let _ = writeln!(
         out,
-        "| {case} | {who} | {own} | {mpps} | {} | {} | {} | {} | {waited} | {} |",
+        "| {case} | {who} | {own} | {mpps} | {} | {} | {} | {} | {} | {} |",
         latency(&|r| r.nic.p50_us),
         latency(&|r| r.nic.p99_us),
         latency(&|r| r.nic.p999_us),
         column(1, &Run::lost_percent).unwrap_or_default(),
+        column(1, &Run::waited_percent).unwrap_or_default(),
         runs.len(),
     );
 }
 
-/// For each case the ratio ours / other of every pair, and its median.
+/// For each case and figure the ratio ours / other of every pair, its median,
+/// and the median of the quiet pairs.
 fn pairs(out: &mut String, cases: &[&str], runs: &[Run]) {
     if !runs.iter().any(|r| r.who == "other") {
         return;
     }
-    out.push_str(
-        "\nours / other, round by round:\n\n\
-         | case | own ns/packet | median | Mpps | median | p99 us | median |\n\
-         |---|---|---|---|---|---|---|\n",
+    let _ = write!(
+        out,
+        "\nours / other, round by round; a pair is quiet when tasks waited for a CPU in at most \
+         {QUIET_PERCENT} % of both runs:\n\n\
+         | case | figure | pairs | median | quiet pairs | median of quiet |\n\
+         |---|---|---|---|---|---|\n",
     );
+    let figures: [(&str, &dyn Fn(&Run) -> f64); 3] = [
+        ("own ns/packet", &Run::own_ns),
+        ("Mpps", &Run::mpps),
+        ("p99 us", &|r| r.nic.p99_us),
+    ];
     for case in cases {
-        let column = |f: &dyn Fn(&Run) -> f64| {
-            let ratios = ratios(runs, case, f);
-            let each: Vec<String> = ratios.iter().map(|r| format!("{r:.2}")).collect();
-            let median = Spread::of(ratios).map_or("-".into(), |s| format!("{:.3}", s.median));
-            format!("{} | {median}", each.join(" "))
-        };
-        let _ = writeln!(
-            out,
-            "| {case} | {} | {} | {} |",
-            column(&Run::own_ns),
-            column(&Run::mpps),
-            column(&|r| r.nic.p99_us),
-        );
+        let pairs = pairs_of(runs, case);
+        for (name, f) in figures {
+            ratio_row(out, case, name, &pairs, f);
+        }
     }
 }
 
-/// One value for each round in which both have a run and the other's figure is not 0.
-fn ratios(runs: &[Run], case: &str, f: &dyn Fn(&Run) -> f64) -> Vec<f64> {
-    let of = |who: &'static str| runs.iter().filter(move |r| r.case == case && r.who == who);
+fn ratio_row(
+    out: &mut String,
+    case: &str,
+    name: &str,
+    pairs: &[(&Run, &Run)],
+    f: &dyn Fn(&Run) -> f64,
+) {
+    let ratios = |quiet_only: bool| -> Vec<f64> {
+        pairs
+            .iter()
+            .filter(|(a, b)| {
+                !quiet_only || a.waited_percent().max(b.waited_percent()) <= QUIET_PERCENT
+            })
+            .filter(|(_, b)| f(b) > 0.0)
+            .map(|(a, b)| f(a) / f(b))
+            .collect()
+    };
+    let median = |r: Vec<f64>| Spread::of(r).map_or("-".into(), |s| format!("{:.3}", s.median));
+    let (all, quiet) = (ratios(false), ratios(true));
+    if all.is_empty() {
+        return;
+    }
+    let each: Vec<String> = all.iter().map(|r| format!("{r:.2}")).collect();
+    let _ = writeln!(
+        out,
+        "| {case} | {name} | {} | {} | {} | {} |",
+        each.join(" "),
+        median(all),
+        quiet.len(),
+        median(quiet)
+    );
+}
+
+/// Our run and the other's, for each round in which both have one.
+fn pairs_of<'a>(runs: &'a [Run], case: &str) -> Vec<(&'a Run, &'a Run)> {
+    let of = |who: &str| -> Vec<&'a Run> {
+        runs.iter()
+            .filter(|r| r.case == case && r.who == who)
+            .collect()
+    };
+    let others = of("other");
     of("ours")
-        .filter_map(|a| {
-            of("other")
-                .find(|b| b.round == a.round)
-                .map(|b| (f(a), f(b)))
-        })
-        .filter(|(_, b)| *b > 0.0)
-        .map(|(a, b)| a / b)
+        .into_iter()
+        .filter_map(|a| Some((a, *others.iter().find(|b| b.round == a.round)?)))
         .collect()
 }
 
@@ -263,13 +303,14 @@ mod tests {
     use super::*;
 
     /// A run in which 900 of 1000 requests were delivered and 800 answered.
+    /// For 30 ms of its 3 s some task waited for a CPU: 1 %.
     fn line(round: u32, who: &str, own: f64) -> String {
         let nic = format!(
-            "{{\"mode\":\"window\",\"sent\":1000,\"delivered\":900,\"replies\":800,\
+            "{{\"mode\":\"window\",\"secs\":3.0,\"waited_ms\":30.0,\"sent\":1000,\"delivered\":900,\"replies\":800,\
              \"delivered_mpps\":9.0,\"reply_mpps\":8.0,\"own_ns_per_delivered\":1.0,\
              \"own_ns_per_reply\":{own},\"p50_us\":10.0,\"p99_us\":20.0,\"p999_us\":30.0}}"
         );
-        format!("{round}\techo\t{who}\t{nic}\t{{\"bad\":0}}\t7\n")
+        format!("{round}\techo\t{who}\t{nic}\t{{\"bad\":0}}\n")
     }
 
     fn runs(lines: &[String]) -> Vec<Run> {
@@ -298,7 +339,10 @@ mod tests {
             t.contains("| echo | ours | 40.0 (30.0-50.0) | 8.00 (8.00-8.00) |"),
             "{t}"
         );
-        assert!(t.contains("| 20.0 (20.0-20.0) | 7 (7-7) | 3 |"), "{t}");
+        assert!(
+            t.contains("| 20.0 (20.0-20.0) | 1.0 (1.0-1.0) | 3 |"),
+            "{t}"
+        );
         assert!(!t.contains("ours / other"), "{t}");
     }
 
@@ -313,7 +357,26 @@ mod tests {
             line(3, "ours", 40.0),
         ]));
         // 30/60 and 90/100: the median is 0.7; that of the medians would be 40/80 = 0.5.
-        assert!(t.contains("| echo | 0.50 0.90 | 0.700 |"), "{t}");
+        assert!(
+            t.contains("| echo | own ns/packet | 0.50 0.90 | 0.700 | 2 | 0.700 |"),
+            "{t}"
+        );
+    }
+
+    #[test]
+    fn a_pair_with_one_disturbed_run_is_not_quiet() {
+        // 300 ms of 3 s are 10 %, more than 5.
+        let disturbed = line(2, "other", 90.0).replace("30.0,\"sent", "300.0,\"sent");
+        let t = table(&runs(&[
+            line(1, "ours", 30.0),
+            line(1, "other", 60.0),
+            line(2, "ours", 90.0),
+            disturbed,
+        ]));
+        assert!(
+            t.contains("| echo | own ns/packet | 0.50 1.00 | 0.750 | 1 | 0.500 |"),
+            "{t}"
+        );
     }
 
     #[test]

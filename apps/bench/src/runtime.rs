@@ -17,12 +17,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use calisto::abi::ingress;
 use calisto::abi::shm::{ShmPtr, ShmRegion};
 use calisto::abi::types::{
     CONTROL_HDR_MAGIC, CONTROL_SOCK_PATH_LEN, INGRESS_MBUF_SHM_KEY, SCHED_PRIORITY_NORMAL,
     control_hdr, sched_spec, thread_spec,
 };
-use calisto::abi::{ingress, types};
 use rustix::event::EventfdFlags;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketType,
@@ -120,9 +120,8 @@ impl Runtime {
             spec.guaranteed
         );
         let mut layout = Layout::new(spec.kthreads);
-        // First the connection: it says whether there is an I/O kernel at all.
-        let socket = connect(spec.patience)?;
-        let ingress = attach_ingress()?;
+        let deadline = Instant::now() + spec.patience;
+        let ingress = retry(deadline, attach_ingress)?;
         let segment = Segment::create(layout.len)?;
         let region = ShmRegion::attach(segment.shmid, layout.len)
             .context("cannot attach the segment just made")?;
@@ -139,6 +138,8 @@ impl Runtime {
             spec.park_efd = std::os::fd::AsRawFd::as_raw_fd(&eventfds[i]);
         }
         write_header(&region, &layout, spec)?;
+        // Last, because an I/O kernel may wait for the rest of a registration and do nothing else.
+        let socket = retry(deadline, connect)?;
         send_registration(&socket, &segment, layout.len, &eventfds)?;
         Ok(Runtime {
             region,
@@ -152,20 +153,12 @@ impl Runtime {
     }
 }
 
-/// Connects to the control socket, whose abstract name is 108 zero bytes.
-fn connect(patience: Duration) -> anyhow::Result<OwnedFd> {
-    let name = [0u8; types::CONTROL_SOCK_PATH_LEN as usize - 1];
-    const { assert!(CONTROL_SOCK_PATH_LEN == 108) };
-    let address = SocketAddrUnix::new_abstract_name(&name)?;
-    let deadline = Instant::now() + patience;
+/// Tries until the deadline: the I/O kernel may be starting still.
+fn retry<T>(deadline: Instant, f: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<T> {
     loop {
-        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
-        match rustix::net::connect(&socket, &address) {
-            Ok(()) => return Ok(socket),
-            Err(e) if Instant::now() > deadline => {
-                return Err(e).context("no iokerneld answers: start it first");
-            }
-            Err(_) => thread::sleep(Duration::from_millis(20)),
+        match f() {
+            Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
+            result => return result,
         }
     }
 }
@@ -176,9 +169,20 @@ fn attach_ingress() -> anyhow::Result<ShmRegion> {
     // SAFETY: shmget takes no pointer.
     let shmid = unsafe { libc::shmget(key, ingress::INGRESS_LEN, 0) };
     if shmid < 0 {
-        return Err(std::io::Error::last_os_error()).context("iokerneld has no ingress segment");
+        return Err(std::io::Error::last_os_error())
+            .context("no ingress segment: start iokerneld first");
     }
     ShmRegion::attach(shmid, ingress::INGRESS_LEN).context("cannot attach the ingress segment")
+}
+
+/// Connects to the control socket, whose abstract name is 108 zero bytes.
+fn connect() -> anyhow::Result<OwnedFd> {
+    // The first of them says that the name is abstract.
+    let name = [0u8; CONTROL_SOCK_PATH_LEN as usize - 1];
+    let address = SocketAddrUnix::new_abstract_name(&name)?;
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+    rustix::net::connect(&socket, &address).context("no iokerneld answers: start it first")?;
+    Ok(socket)
 }
 
 /// Touches every page, so that no page fault falls into the measurement.

@@ -2,6 +2,7 @@
 //! back or echoes them, and says what it saw.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -52,8 +53,17 @@ struct Args {
     patience: f64,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match serve(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("sink: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: &Args) -> anyhow::Result<()> {
     let secs = Duration::try_from_secs_f64(args.secs).context("--secs")?;
     let patience = Duration::try_from_secs_f64(args.patience).context("--patience")?;
     block_signals();
