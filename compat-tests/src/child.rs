@@ -202,15 +202,12 @@ impl Drop for Child {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-        if std::thread::panicking() {
-            let lines = self.lines();
+        let lines = self.lines();
+        // A lone line is a runtime's "attached": no news.
+        if std::thread::panicking() && lines.len() > 1 {
             let from = lines.len().saturating_sub(30);
-            eprintln!(
-                "--- {} (pid {}) said:\n{}",
-                self.name,
-                self.pid(),
-                lines[from..].join("\n")
-            );
+            let tail = lines[from..].join("\n");
+            eprintln!("--- {} (pid {}) said:\n{tail}", self.name, self.pid());
         }
     }
 }

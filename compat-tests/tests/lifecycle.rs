@@ -7,11 +7,11 @@
 
 use compat_tests::{Host, Running, Runtime};
 
-/// Runtime `to` answers `packets` UDP packets of runtime `from`.
+/// Runtime `to` answers `packets` UDP packets of runtime `from`, at most 16 at
+/// a time, for which the smallest runtime has buffers.
 fn answers(host: &Host, from: u16, to: u16, packets: u32) {
-    let report = host
-        .start(Runtime::sender(from).to(to).count(packets))
-        .wait();
+    let sender = Runtime::sender(from).to(to).set("window", 16);
+    let report = host.start(sender.count(packets)).wait();
     report.assert_good();
     report.assert_zero(&["lost", "bad_replies", "corrupt"]);
     assert_eq!(report.get("replies"), u64::from(packets));
