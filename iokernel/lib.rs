@@ -7,8 +7,16 @@
 //! ```
 
 pub mod abi;
+pub mod config;
+pub mod control;
 pub mod cores;
+pub mod dataplane;
 pub mod hint;
 pub mod ids;
 pub mod port;
 pub mod proc;
+pub mod stats;
+pub mod steering;
+#[doc(hidden)]
+pub mod testing;
+pub mod time;

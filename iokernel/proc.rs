@@ -33,6 +33,8 @@ pub struct Proc {
     /// Completions that its rings could not take; empty, with capacity
     /// [`MAX_UNCOMPLETED`], so that it never grows in the polling loop.
     pub overflow: std::collections::VecDeque<u64>,
+    /// The dataplane's own notes; made by `Default`.
+    pub notes: Notes,
     /// Its region as devices see it; unmapped on drop.
     pub mapping: Mapping,
     /// Its shared memory.
@@ -56,6 +58,38 @@ pub struct Kthread {
     pub park_efd: OwnedFd,
     /// A pidfd of the thread itself, where the kernel has them (Linux 6.9).
     pub pidfd: Option<OwnedFd>,
+    /// The dataplane polls its queues; false at first.
+    pub polled: bool,
+}
+
+/// What the dataplane keeps about a runtime.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Notes {
+    /// Packets accepted from it whose completion it has not been sent.
+    pub uncompleted: u32,
+    /// Packets of it that the port still holds; its region stays mapped for them.
+    pub tx_in_flight: u32,
+    /// Received packets lent to it.
+    pub lent: u32,
+    /// Tags it returned that were not lent to it.
+    pub bad_tags: u32,
+    /// Turns among its kthreads, for messages that any may take.
+    pub round_robin: u32,
+    /// It is on the list of those with an overflow.
+    pub overflowing: bool,
+    /// Set once it leaves.
+    pub leaving: Option<Leaving>,
+}
+
+/// How far a departure has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Leaving {
+    /// Why it leaves.
+    pub reason: crate::control::DetachReason,
+    /// Packets that may still be taken from it: those it had queued.
+    pub drain: u32,
+    /// The next buffer to look at for loans.
+    pub cursor: u32,
 }
 
 /// Most packets of one runtime that were accepted and whose completion it has

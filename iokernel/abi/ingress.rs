@@ -12,6 +12,15 @@
 //! is 17 * 128 bytes: whole cache lines, and no power of two, so that the
 //! headers of successive buffers fall into different cache sets.
 
+#![allow(
+    unsafe_code,
+    reason = "reads and writes packet bytes that runtimes share"
+)]
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::abi::shm::ShmRegion;
 use crate::abi::types;
 use crate::ids::BufIdx;
 
@@ -53,6 +62,110 @@ pub fn buf_at(offset: u32) -> BufIdx {
     BufIdx(page * BUFS_PER_PAGE + (offset % INGRESS_PAGE) / BUF_STRIDE)
 }
 
+/// Bytes that the rx_net_hdr takes in front of a frame.
+const RX_HDR: u32 = size_of::<types::rx_net_hdr>() as u32;
+
+/// The ingress region's bytes, for writing headers and reading addresses.
+///
+/// Every runtime maps these bytes too: what is read here may be a lie, and is
+/// good for choosing a receiver, nothing else.
+#[derive(Debug)]
+pub struct Ingress {
+    base: NonNull<u8>,
+    region: Arc<ShmRegion>,
+}
+
+// SAFETY: `base` belongs to `region`, which is Send and Sync.
+unsafe impl Send for Ingress {}
+
+impl Ingress {
+    /// Views an attached ingress segment.
+    ///
+    /// # Panics
+    /// When the segment is shorter than [`INGRESS_LEN`]: it was made wrong.
+    pub fn new(region: Arc<ShmRegion>) -> Ingress {
+        assert!(region.len() >= INGRESS_LEN, "the ingress segment is short");
+        Ingress {
+            base: region.base(),
+            region,
+        }
+    }
+
+    /// The segment itself, for the port.
+    pub fn region(&self) -> &Arc<ShmRegion> {
+        &self.region
+    }
+
+    /// Asks the cache for the frame at `data` and the header in front of it.
+    #[inline]
+    pub fn prefetch(&self, data: u32) {
+        let frame = self.base.as_ptr().wrapping_add(data as usize);
+        crate::hint::prefetch_read(frame);
+        crate::hint::prefetch_write(frame.wrapping_sub(RX_HDR as usize));
+    }
+
+    /// The frame's first eight bytes: destination address, and two of the source.
+    #[inline]
+    pub fn dst_mac(&self, data: u32) -> u64 {
+        // SAFETY: at() checks that the bytes lie in the region.
+        unsafe { self.at(data).cast::<Word>().as_ptr().read_volatile().0 }
+    }
+
+    /// The frame's source address.
+    #[inline]
+    pub fn src_mac(&self, data: u32) -> u64 {
+        // SAFETY: at() checks that the bytes lie in the region.
+        let word = unsafe { self.at(data + 6).cast::<Word>().as_ptr().read_volatile().0 };
+        word & 0xffff_ffff_ffff
+    }
+
+    /// True if the frame carries a VLAN tag (802.1Q).
+    #[inline]
+    pub fn is_vlan(&self, data: u32) -> bool {
+        // SAFETY: at() checks that the bytes lie in the region.
+        let word = unsafe { self.at(data + 6).cast::<Word>().as_ptr().read_volatile().0 };
+        // Source address, then the type in network order.
+        word >> 48 == u64::from(0x8100_u16.to_be())
+    }
+
+    /// Writes the header in front of the frame at `data`; returns its offset.
+    #[inline]
+    pub fn write_rx_hdr(&self, data: u32, hdr: &types::rx_net_hdr) -> u64 {
+        let at = data - RX_HDR;
+        let words = [
+            hdr.completion_data,
+            u64::from(hdr.rss_hash) << 32 | u64::from(hdr.len),
+            u64::from(hdr.csum) << 32 | u64::from(hdr.csum_type),
+        ];
+        let to = self.at(at).cast::<[Word; 3]>();
+        // SAFETY: at() checks that the bytes lie in the region. The runtime reads
+        // them after the message's release store (LrpcTx).
+        unsafe { to.as_ptr().write_volatile(words.map(Word)) };
+        u64::from(at)
+    }
+
+    #[inline]
+    fn at(&self, offset: u32) -> NonNull<u8> {
+        assert!(
+            (RX_HDR..INGRESS_PAGES * INGRESS_PAGE).contains(&(offset + RX_HDR)),
+            "the port named an offset outside the ingress region"
+        );
+        // SAFETY: below INGRESS_LEN by the assertion, and new() checked the length.
+        unsafe { self.base.add(offset as usize) }
+    }
+}
+
+/// A word at any alignment.
+#[repr(C, packed)]
+struct Word(u64);
+
+/// Buffers that lie in a region of `len` bytes: all of them, or, for a smaller
+/// region (tests), those of its whole pages.
+pub fn bufs_in(len: usize) -> u32 {
+    let pages = u32::try_from(len / INGRESS_PAGE as usize).unwrap_or(u32::MAX);
+    pages.saturating_mul(BUFS_PER_PAGE).min(INGRESS_BUFS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +184,12 @@ mod tests {
     fn the_last_buffer_lies_in_the_region() {
         let end = offset_of(BufIdx(INGRESS_BUFS - 1)) + BUF_STRIDE;
         assert!(end as usize + types::MBUF_DEFAULT_LEN as usize <= INGRESS_LEN);
+    }
+
+    #[test]
+    fn a_full_region_holds_all_buffers_and_less_than_a_page_none() {
+        assert_eq!(bufs_in(INGRESS_LEN), INGRESS_BUFS);
+        assert_eq!(bufs_in(INGRESS_PAGE as usize - 1), 0);
+        assert_eq!(bufs_in(INGRESS_PAGE as usize), BUFS_PER_PAGE);
     }
 }

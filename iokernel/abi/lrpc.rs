@@ -41,17 +41,6 @@ pub struct Slot {
     payload: AtomicU64,
 }
 
-#[cfg(loom)]
-impl Slot {
-    /// An empty slot.
-    pub fn empty() -> Slot {
-        Slot {
-            cmd: AtomicU64::new(0),
-            payload: AtomicU64::new(0),
-        }
-    }
-}
-
 /// One message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Msg {
@@ -161,8 +150,9 @@ impl LrpcTx {
     #[inline]
     pub fn send(&mut self, cmd: u64, payload: u64) -> bool {
         match self.reserve() {
-            Some(counter) => {
-                self.publish(counter, cmd, payload);
+            Some(slot) => {
+                // SAFETY: the ring is mapped while `self` lives.
+                unsafe { slot.publish(cmd, payload) };
                 true
             }
             None => false,
@@ -171,33 +161,20 @@ impl LrpcTx {
 
     /// Takes the next slot without filling it; `None` when the ring is full.
     ///
-    /// Every reserved counter must be published, and the first one last.
+    /// Every reserved slot must be published: the consumer waits at the first
+    /// that is not.
     #[inline]
-    pub fn reserve(&mut self) -> Option<u32> {
+    pub fn reserve(&mut self) -> Option<Reserved> {
         if self.head.wrapping_sub(self.tail) > self.mask && !self.refresh() {
             return None;
         }
         let counter = self.head;
         self.head = counter.wrapping_add(1);
-        Some(counter)
-    }
-
-    /// Asks the cache for the slot that the next [`reserve`](Self::reserve) gives.
-    #[inline]
-    pub fn prefetch(&self, counter: u32) {
-        crate::hint::prefetch_write(self.slot(counter).as_ptr());
-    }
-
-    /// Fills a reserved slot.
-    #[inline]
-    pub fn publish(&self, counter: u32, cmd: u64, payload: u64) {
-        debug_assert_eq!(cmd & DONE_PARITY, 0);
-        // SAFETY: slot() masks the counter, so the slot is in the table (new() checked it).
-        let slot = unsafe { self.slot(counter).as_ref() };
-        slot.payload.store(payload, Ordering::Relaxed);
-        // Release: pairs with the acquire load in lrpc_recv (base/lrpc.h), after which the payload is read.
-        slot.cmd
-            .store(cmd | parity(counter, self.mask), Ordering::Release);
+        Some(Reserved {
+            // SAFETY: masked to the table's size, which new() checked.
+            slot: unsafe { self.table.add((counter & self.mask) as usize) },
+            parity: parity(counter, self.mask),
+        })
     }
 
     /// Messages sent and, by the peer's word, not yet consumed.
@@ -229,11 +206,34 @@ impl LrpcTx {
         // An impossible word frees no slot here; the congestion tick reads it again and reports it.
         matches!(self.poll_in_flight(), Ok(n) if n <= self.mask)
     }
+}
 
+/// A slot taken from a ring and not yet published.
+#[derive(Debug, Clone, Copy)]
+pub struct Reserved {
+    slot: NonNull<Slot>,
+    parity: u64,
+}
+
+impl Reserved {
+    /// Asks the cache for the slot.
     #[inline]
-    fn slot(&self, counter: u32) -> NonNull<Slot> {
-        // SAFETY: masked to the table's size.
-        unsafe { self.table.add((counter & self.mask) as usize) }
+    pub fn prefetch(self) {
+        crate::hint::prefetch_write(self.slot.as_ptr());
+    }
+
+    /// Fills the slot: payload first, then the command with its parity.
+    ///
+    /// # Safety
+    /// The ring that the slot was reserved from is still mapped.
+    #[inline]
+    pub unsafe fn publish(self, cmd: u64, payload: u64) {
+        debug_assert_eq!(cmd & DONE_PARITY, 0);
+        // SAFETY: in bounds (reserve() masked it) and mapped (the caller's promise).
+        let slot = unsafe { self.slot.as_ref() };
+        slot.payload.store(payload, Ordering::Relaxed);
+        // Release: pairs with the acquire load in lrpc_recv (base/lrpc.h), after which the payload is read.
+        slot.cmd.store(cmd | self.parity, Ordering::Release);
     }
 }
 
@@ -313,3 +313,6 @@ impl LrpcRx {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

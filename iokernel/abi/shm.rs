@@ -91,6 +91,33 @@ impl ShmRegion {
         Ok(ShmRegion { base, len })
     }
 
+    /// A new segment of `len` bytes that no other process can find. It is
+    /// removed with its last mapping. For tests and benches.
+    ///
+    /// # Errors
+    /// What `shmget` or `shmat` reports.
+    pub fn private(len: usize) -> io::Result<ShmRegion> {
+        let [region, _] = ShmRegion::private_pair(len)?;
+        Ok(region)
+    }
+
+    /// Like [`private`](Self::private), mapped twice: once for either side.
+    ///
+    /// # Errors
+    /// What `shmget` or `shmat` reports.
+    pub fn private_pair(len: usize) -> io::Result<[ShmRegion; 2]> {
+        // SAFETY: makes a new segment, touches no memory.
+        let shmid = unsafe { libc::shmget(libc::IPC_PRIVATE, len, libc::IPC_CREAT | 0o600) };
+        if shmid < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let pair = [ShmRegion::attach(shmid, len), ShmRegion::attach(shmid, len)];
+        // SAFETY: marks the segment just made; no buffer is passed.
+        unsafe { libc::shmctl(shmid, libc::IPC_RMID, std::ptr::null_mut()) };
+        let [a, b] = pair;
+        Ok([a?, b?])
+    }
+
     /// Bytes that may be used.
     #[inline]
     pub fn len(&self) -> usize {
@@ -106,6 +133,20 @@ impl ShmRegion {
     #[inline]
     pub fn base(&self) -> NonNull<u8> {
         self.base
+    }
+
+    /// A pointer to `len` bytes at `offset`, which [`ShmPtr::check`] gave.
+    ///
+    /// # Panics
+    /// When the bytes leave the region: the caller did not check.
+    #[inline]
+    pub fn at(&self, offset: usize, len: usize) -> NonNull<u8> {
+        assert!(
+            len <= self.len && offset <= self.len - len,
+            "offsets are checked before use"
+        );
+        // SAFETY: asserted: inside the mapping.
+        unsafe { self.base.add(offset) }
     }
 
     /// A pointer to `count` values of `T` at `at`, in bounds and aligned.

@@ -1,0 +1,231 @@
+//! What the user asked for: flags and a TOML file, made into one checked
+//! [`Config`].
+//!
+//! A `Config` is plain data and nothing about the machine: what its CPUs are is
+//! `cores::topology`'s business. With no flags it asks for what upstream's
+//! iokerneld does. A flag beats the file. Each refusal is one line.
+
+mod cli;
+mod cpu_list;
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+
+use cli::{Cli, Word};
+use file::FileConfig;
+
+pub use cpu_list::CpuListError;
+
+/// The checked configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where frames come from and go to.
+    pub port: PortChoice,
+    /// Which kthread gets a packet.
+    pub policy: Policy,
+    /// CPUs that may run runtimes, ascending, each once; `None`: all that are left.
+    pub cores: Option<Vec<u16>>,
+    /// CPU of the polling loop; `None`: the first of package 0 after CPU 0.
+    pub dataplane_core: Option<u16>,
+    /// CPU of the control thread and parked kthreads; `None`: the dataplane's sibling.
+    pub control_core: Option<u16>,
+    /// Hyperthread siblings run runtimes too.
+    pub smt: bool,
+    /// Runtime cores to pretend, whatever the machine has; 1 to 256.
+    pub virtual_cores: Option<u16>,
+    /// What the polling loop does when idle; `None`: spin if it has a CPU of its own.
+    pub idle: Option<Idle>,
+    /// The ingress region lies in 2 MiB pages; else in 4 KiB pages.
+    pub huge_pages: bool,
+    /// Permission bits of the ingress segment.
+    pub shm_mode: u32,
+    /// Print the plan and exit.
+    pub dry_run: bool,
+    /// How often `-v` was given.
+    pub verbosity: u8,
+    /// Handed to DPDK as they are.
+    pub eal_args: Vec<String>,
+    /// What was accepted and has no effect, to be logged: one line each.
+    pub notes: Vec<String>,
+}
+
+/// The port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortChoice {
+    /// One of DPDK's.
+    Dpdk(DpdkPort),
+    /// Frames between local runtimes only.
+    Loopback,
+}
+
+/// Which of DPDK's ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DpdkPort {
+    /// By DPDK's number.
+    Id(u16),
+    /// By the device's name, such as `0000:01:00.0` or `net_af_packet0`.
+    Name(String),
+}
+
+/// Flow steering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Policy {
+    /// Upstream's: the RSS hash modulo the active kthreads.
+    Modulo,
+}
+
+/// What an idle polling loop does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// Polls on.
+    Spin,
+    /// Gives the CPU to others between polls.
+    Yield,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            port: PortChoice::Dpdk(DpdkPort::Id(0)),
+            policy: Policy::Modulo,
+            cores: None,
+            dataplane_core: None,
+            control_core: None,
+            smt: true,
+            virtual_cores: None,
+            idle: None,
+            huge_pages: true,
+            shm_mode: 0o777,
+            dry_run: false,
+            verbosity: 0,
+            eal_args: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// Why no daemon is to be started: bad usage, or a question that was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// `--help` or `--version`: print this to stdout and exit with 0.
+    Answer(String),
+    /// Print this line to stderr and exit with 2.
+    Usage(String),
+}
+
+impl Stop {
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Stop::Answer(_) => 0,
+            Stop::Usage(_) => 2,
+        }
+    }
+}
+
+fn usage(text: impl std::fmt::Display) -> Stop {
+    Stop::Usage(text.to_string())
+}
+
+impl Config {
+    /// Reads the command line, program name first, and the file that it names.
+    ///
+    /// # Errors
+    /// [`Stop`]: what to print, and the exit code.
+    pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Config, Stop> {
+        let args: Vec<OsString> = args.into_iter().collect();
+        let called_noht = args
+            .first()
+            .is_some_and(|name| name.to_string_lossy().ends_with("iokerneld-noht"));
+        let cli = Cli::read(args)?;
+        let file = match &cli.config {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|e| usage(format_args!("--config {}: {e}", path.display())))?;
+                FileConfig::read(&text)
+                    .map_err(|e| usage(format_args!("--config {}: {e}", path.display())))?
+            }
+            None => FileConfig::default(),
+        };
+        let mut config = merge(cli, file)?;
+        config.smt &= !called_noht;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What one value alone does not show.
+    fn check(&self) -> Result<(), Stop> {
+        if let (Some(dataplane), Some(cores), None) =
+            (self.dataplane_core, &self.cores, self.virtual_cores)
+            && cores.contains(&dataplane)
+        {
+            return Err(usage(format_args!(
+                "--dataplane-core {dataplane} is also in --cores: a polling loop leaves no room for a runtime; take it out"
+            )));
+        }
+        if self.dataplane_core.is_some()
+            && self.dataplane_core == self.control_core
+            && self.virtual_cores.is_none()
+        {
+            return Err(usage(
+                "--dataplane-core and --control-core are the same CPU: choose another for one of them",
+            ));
+        }
+        if self.port == PortChoice::Loopback && !self.eal_args.is_empty() {
+            return Err(usage(
+                "EAL options after `--` are for the dpdk port: drop them, or --port loopback",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn merge(cli: Cli, file: FileConfig) -> Result<Config, Stop> {
+    let defaults = Config::default();
+    let mut no_smt = cli.no_smt || file.no_smt.unwrap_or(false);
+    let mut notes = Vec::new();
+    for word in &cli.words {
+        match Word::read(word)? {
+            Word::Simple => notes.push(
+                "the word `simple` is Caladan's name for the only scheduler here: it has no effect"
+                    .to_owned(),
+            ),
+            Word::NoHt => no_smt = true,
+        }
+    }
+    let cores = cli
+        .cores
+        .or(file.cores)
+        .map(|text| cpu_list::parse(&text).map_err(|e| usage(format_args!("--cores {text}: {e}"))))
+        .transpose()?;
+    let mode = cli.shm_mode.or(file.shm_mode);
+    Ok(Config {
+        port: cli
+            .port
+            .or(file.port)
+            .map_or(Ok(defaults.port), |t| cli::port(&t))?,
+        policy: cli
+            .policy
+            .or(file.policy)
+            .map_or(Ok(defaults.policy), |t| cli::policy(&t))?,
+        cores,
+        dataplane_core: cli::cpu("dataplane-core", cli.dataplane_core.or(file.dataplane_core))?,
+        control_core: cli::cpu("control-core", cli.control_core.or(file.control_core))?,
+        smt: !no_smt,
+        virtual_cores: cli::virtual_cores(cli.virtual_cores.or(file.virtual_cores))?,
+        idle: cli.idle.or(file.idle).map(|t| cli::idle(&t)).transpose()?,
+        huge_pages: !(cli.no_huge || file.no_huge.unwrap_or(false)),
+        shm_mode: mode.map_or(Ok(defaults.shm_mode), |t| cli::shm_mode(&t))?,
+        dry_run: cli.dry_run,
+        verbosity: cli.verbose.max(file.verbose.unwrap_or(0)),
+        eal_args: if cli.eal.is_empty() {
+            file.eal.unwrap_or_default()
+        } else {
+            cli.eal
+        },
+        notes,
+    })
+}

@@ -1,0 +1,177 @@
+//! The flags, and what each value may be.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use super::{DpdkPort, Idle, Policy, PortChoice, Stop, usage};
+
+/// A drop-in iokerneld for Shenango.
+#[derive(Debug, Parser)]
+#[command(name = "iokerneld", version, disable_help_subcommand = true)]
+#[command(override_usage = "iokerneld [OPTIONS] [-- EAL OPTIONS]")]
+#[command(args_override_self = false)]
+pub(super) struct Cli {
+    /// Where frames come from: dpdk[:ID or device name], or loopback (between local runtimes only) [default: dpdk:0]
+    #[arg(long, value_name = "PORT")]
+    pub(super) port: Option<String>,
+    /// Which kthread gets a packet: modulo (alias shenango) [default: modulo]
+    #[arg(long, value_name = "NAME")]
+    pub(super) policy: Option<String>,
+    /// CPUs that may run runtimes, such as 2-7,10 [default: all but the two below]
+    #[arg(long, value_name = "LIST")]
+    pub(super) cores: Option<String>,
+    /// CPU of the polling loop [default: the first of package 0 after CPU 0]
+    #[arg(long, value_name = "CPU")]
+    pub(super) dataplane_core: Option<u32>,
+    /// CPU of the control thread and of parked kthreads [default: the polling loop's sibling]
+    #[arg(long, value_name = "CPU")]
+    pub(super) control_core: Option<u32>,
+    /// Use one hyperthread of each core
+    #[arg(long)]
+    pub(super) no_smt: bool,
+    /// Run as if there were N runtime cores, on the CPUs that there are
+    #[arg(long, value_name = "N")]
+    pub(super) virtual_cores: Option<u32>,
+    /// What an idle polling loop does: spin or yield [default: spin if it has a CPU of its own]
+    #[arg(long, value_name = "HOW")]
+    pub(super) idle: Option<String>,
+    /// Ingress region in 4 KiB pages: needs no huge pages
+    #[arg(long)]
+    pub(super) no_huge: bool,
+    /// Permission bits of the ingress segment [default: 0777]
+    #[arg(long, value_name = "OCTAL")]
+    pub(super) shm_mode: Option<String>,
+    /// TOML file with the same options by the same names; a flag beats it
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Print what would be done, and exit
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Log more; may be repeated
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Words that Caladan's iokerneld takes.
+    #[arg(hide = true, value_name = "WORD")]
+    pub(super) words: Vec<String>,
+    /// Options for DPDK's EAL, such as -a 0000:01:00.0 or --vdev=net_af_packet0,iface=veth0
+    #[arg(last = true, value_name = "EAL OPTIONS")]
+    pub(super) eal: Vec<String>,
+}
+
+impl Cli {
+    /// Reads the flags; values are checked later, together with the file's.
+    pub(super) fn read(args: Vec<OsString>) -> Result<Cli, Stop> {
+        Cli::try_parse_from(args).map_err(|e| match e.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Answer(e.to_string()),
+            _ => Stop::Usage(one_line(&e.to_string())),
+        })
+    }
+}
+
+/// The first line of clap's message, with what it takes to be meant.
+fn one_line(message: &str) -> String {
+    let mut lines = message.lines().map(str::trim);
+    let first = lines.next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    match lines.find_map(|line| line.strip_prefix("tip: ")) {
+        Some(tip) if tip.contains("similar") => format!("{first}: {tip}"),
+        _ => format!("{first}: see --help (DPDK's own options come after ` -- `)"),
+    }
+}
+
+/// A word without dashes, as in Caladan's command lines.
+pub(super) enum Word {
+    /// The scheduler that we have.
+    Simple,
+    /// `--no-smt`.
+    NoHt,
+}
+
+impl Word {
+    pub(super) fn read(word: &str) -> Result<Word, Stop> {
+        match word {
+            "simple" => Ok(Word::Simple),
+            "noht" => Ok(Word::NoHt),
+            "ias" | "numa" => Err(usage(format_args!(
+                "`{word}` is one of Caladan's schedulers, made for its kernel module and its runtimes: leave it out"
+            ))),
+            "nicpci" => Err(usage(
+                "`nicpci ADDRESS` is Caladan's: choose the NIC with `-- -a ADDRESS`, DPDK's own option",
+            )),
+            _ => Err(usage(format_args!(
+                "unexpected word `{word}`: options begin with `--`, DPDK's come after ` -- `; see --help"
+            ))),
+        }
+    }
+}
+
+/// `dpdk`, `dpdk:0`, `dpdk:0000:01:00.0`, `loopback`.
+pub(super) fn port(text: &str) -> Result<PortChoice, Stop> {
+    match text.split_once(':') {
+        None if text == "loopback" => Ok(PortChoice::Loopback),
+        None if text == "dpdk" => Ok(PortChoice::Dpdk(DpdkPort::Id(0))),
+        Some(("dpdk", which)) if !which.is_empty() => Ok(PortChoice::Dpdk(
+            which
+                .parse()
+                .map_or_else(|_| DpdkPort::Name(which.to_owned()), DpdkPort::Id),
+        )),
+        _ => Err(usage(format_args!(
+            "--port {text}: must be dpdk, dpdk:ID, dpdk:DEVICE or loopback"
+        ))),
+    }
+}
+
+pub(super) fn policy(text: &str) -> Result<Policy, Stop> {
+    match text {
+        "modulo" | "shenango" => Ok(Policy::Modulo),
+        _ => Err(usage(format_args!(
+            "--policy {text}: must be modulo (alias shenango)"
+        ))),
+    }
+}
+
+pub(super) fn idle(text: &str) -> Result<Idle, Stop> {
+    match text {
+        "spin" => Ok(Idle::Spin),
+        "yield" => Ok(Idle::Yield),
+        _ => Err(usage(format_args!("--idle {text}: must be spin or yield"))),
+    }
+}
+
+/// A CPU number. Runtimes index an array of 256 with it.
+pub(super) fn cpu(flag: &str, number: Option<u32>) -> Result<Option<u16>, Stop> {
+    number
+        .map(|n| match u8::try_from(n) {
+            Ok(n) => Ok(u16::from(n)),
+            Err(_) => Err(usage(format_args!("--{flag} {n}: CPUs go from 0 to 255"))),
+        })
+        .transpose()
+}
+
+pub(super) fn virtual_cores(number: Option<u32>) -> Result<Option<u16>, Stop> {
+    number
+        .map(|n| match u16::try_from(n) {
+            Ok(n @ 1..=256) => Ok(n),
+            _ => Err(usage(format_args!("--virtual-cores {n}: must be 1 to 256"))),
+        })
+        .transpose()
+}
+
+/// Octal permission bits; the daemon itself must be able to attach.
+pub(super) fn shm_mode(text: &str) -> Result<u32, Stop> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode > 0o777 => Err(usage(format_args!(
+            "--shm-mode {text}: must be permission bits, at most 0777"
+        ))),
+        Ok(mode) if mode & 0o600 != 0o600 => Err(usage(format_args!(
+            "--shm-mode {text}: must let its owner read and write (0600)"
+        ))),
+        Ok(mode) => Ok(mode),
+        Err(_) => Err(usage(format_args!(
+            "--shm-mode {text}: must be octal, such as 0777"
+        ))),
+    }
+}

@@ -1,0 +1,124 @@
+//! The TOML file: the flags' names without dashes in front, as keys.
+
+use serde::Deserialize;
+
+/// The file's values, not yet checked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct FileConfig {
+    pub(super) port: Option<String>,
+    pub(super) policy: Option<String>,
+    pub(super) cores: Option<String>,
+    pub(super) dataplane_core: Option<u32>,
+    pub(super) control_core: Option<u32>,
+    pub(super) no_smt: Option<bool>,
+    pub(super) virtual_cores: Option<u32>,
+    pub(super) idle: Option<String>,
+    pub(super) no_huge: Option<bool>,
+    pub(super) shm_mode: Option<String>,
+    pub(super) verbose: Option<u8>,
+    pub(super) eal: Option<Vec<String>>,
+}
+
+/// The keys above. A test holds the two lists together.
+pub(super) const KEYS: [&str; 12] = [
+    "port",
+    "policy",
+    "cores",
+    "dataplane-core",
+    "control-core",
+    "no-smt",
+    "virtual-cores",
+    "idle",
+    "no-huge",
+    "shm-mode",
+    "verbose",
+    "eal",
+];
+
+impl FileConfig {
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// One line: where and what.
+    pub(super) fn read(text: &str) -> Result<FileConfig, String> {
+        let table: toml::Table = text.parse().map_err(|e| one_line(&e, text))?;
+        if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            let nearest = KEYS
+                .into_iter()
+                .min_by_key(|known| distance(key, known))
+                .expect("there are keys");
+            return Err(format!("unknown key `{key}`; did you mean `{nearest}`?"));
+        }
+        toml::from_str(text).map_err(|e| one_line(&e, text))
+    }
+}
+
+fn one_line(e: &toml::de::Error, text: &str) -> String {
+    let message = e.message().replace('\n', ", ");
+    match e.span() {
+        Some(span) => {
+            let before = text.get(..span.start).unwrap_or_default();
+            format!("line {}: {message}", before.matches('\n').count() + 1)
+        }
+        None => message,
+    }
+}
+
+/// Letters to insert, drop or replace to make one word of another (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_known_to_the_struct() {
+        // An unknown key and a wrong type give different messages.
+        for key in KEYS {
+            let error = toml::from_str::<FileConfig>(&format!("{key} = 1.5")).unwrap_err();
+            assert!(!error.message().contains("unknown field"), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_gets_the_nearest_one() {
+        let error = FileConfig::read("virtual_cores = 4").unwrap_err();
+        assert_eq!(
+            error,
+            "unknown key `virtual_cores`; did you mean `virtual-cores`?"
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_names_its_line() {
+        let error = FileConfig::read("port = \"loopback\"\nno-huge = 3\n").unwrap_err();
+        assert!(error.starts_with("line 2: "), "{error}");
+        assert!(!error.contains('\n'));
+    }
+
+    #[test]
+    fn broken_toml_names_its_line() {
+        let error = FileConfig::read("port = \"loopback\"\ncores = = 3\n").unwrap_err();
+        assert!(error.starts_with("line 2: "), "{error}");
+        assert!(!error.contains('\n'));
+    }
+
+    #[test]
+    fn distances_are_counted() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+    }
+}

@@ -1,0 +1,244 @@
+//! Every refusal, and what the defaults are.
+
+use super::*;
+
+fn parse(args: &[&str]) -> Result<Config, Stop> {
+    parse_as("iokerneld", args)
+}
+
+fn parse_as(name: &str, args: &[&str]) -> Result<Config, Stop> {
+    Config::from_args(
+        std::iter::once(name)
+            .chain(args.iter().copied())
+            .map(OsString::from),
+    )
+}
+
+/// The one line of a refusal.
+fn refused(args: &[&str]) -> String {
+    match parse(args) {
+        Err(stop @ Stop::Usage(_)) => {
+            assert_eq!(stop.exit_code(), 2);
+            let Stop::Usage(line) = stop else {
+                unreachable!()
+            };
+            assert!(!line.contains('\n'), "more than one line: {line:?}");
+            line
+        }
+        other => panic!("{args:?}: {other:?}"),
+    }
+}
+
+fn with_file(name: &str, text: &str, args: &[&str]) -> Result<Config, Stop> {
+    let path = std::env::temp_dir().join(format!("calisto-{}-{name}.toml", std::process::id()));
+    std::fs::write(&path, text).unwrap();
+    let mut all = vec!["--config", path.to_str().unwrap()];
+    all.extend(args);
+    let result = parse(&all);
+    std::fs::remove_file(&path).unwrap();
+    result
+}
+
+#[test]
+fn no_flags_mean_what_upstream_does() {
+    let config = parse(&[]).unwrap();
+    assert_eq!(config, Config::default());
+    assert_eq!(config.port, PortChoice::Dpdk(DpdkPort::Id(0)));
+    assert_eq!(config.policy, Policy::Modulo);
+    assert_eq!(
+        (config.smt, config.huge_pages, config.shm_mode),
+        (true, true, 0o777)
+    );
+}
+
+#[test]
+fn every_flag_arrives() {
+    let config = parse(&[
+        "--port",
+        "loopback",
+        "--policy",
+        "shenango",
+        "--cores",
+        "2-3,5",
+        "--dataplane-core",
+        "1",
+        "--control-core",
+        "0",
+        "--no-smt",
+        "--virtual-cores",
+        "8",
+        "--idle",
+        "yield",
+        "--no-huge",
+        "--shm-mode",
+        "0660",
+        "--dry-run",
+        "-vv",
+    ])
+    .unwrap();
+    assert_eq!(
+        config,
+        Config {
+            port: PortChoice::Loopback,
+            policy: Policy::Modulo,
+            cores: Some(vec![2, 3, 5]),
+            dataplane_core: Some(1),
+            control_core: Some(0),
+            smt: false,
+            virtual_cores: Some(8),
+            idle: Some(Idle::Yield),
+            huge_pages: false,
+            shm_mode: 0o660,
+            dry_run: true,
+            verbosity: 2,
+            eal_args: Vec::new(),
+            notes: Vec::new(),
+        }
+    );
+}
+
+#[test]
+fn ports_by_number_and_by_name() {
+    let port = |text| parse(&["--port", text]).unwrap().port;
+    assert_eq!(port("dpdk"), PortChoice::Dpdk(DpdkPort::Id(0)));
+    assert_eq!(port("dpdk:3"), PortChoice::Dpdk(DpdkPort::Id(3)));
+    let pci = DpdkPort::Name("0000:01:00.0".into());
+    assert_eq!(port("dpdk:0000:01:00.0"), PortChoice::Dpdk(pci));
+    let vdev = DpdkPort::Name("net_af_packet0".into());
+    assert_eq!(port("dpdk:net_af_packet0"), PortChoice::Dpdk(vdev));
+}
+
+#[test]
+fn eal_options_are_passed_on_untouched() {
+    let config = parse(&["--idle", "spin", "--", "--no-pci", "--vdev=net_null0", "-v"]).unwrap();
+    assert_eq!(config.eal_args, ["--no-pci", "--vdev=net_null0", "-v"]);
+    assert_eq!(config.verbosity, 0);
+}
+
+#[test]
+fn the_name_noht_turns_hyperthreads_off() {
+    assert!(!parse_as("/usr/sbin/iokerneld-noht", &[]).unwrap().smt);
+    assert!(parse_as("/opt/iokerneld-noht/iokerneld", &[]).unwrap().smt);
+    assert!(!parse(&["noht"]).unwrap().smt);
+}
+
+#[test]
+fn caladans_simple_is_accepted_with_a_note() {
+    let config = parse(&["simple"]).unwrap();
+    assert_eq!(config.notes.len(), 1);
+    assert_eq!(
+        Config {
+            notes: Vec::new(),
+            ..config
+        },
+        Config::default()
+    );
+}
+
+#[test]
+fn caladans_other_words_are_refused_with_a_reason() {
+    assert!(refused(&["ias"]).contains("Caladan"));
+    assert!(refused(&["numa"]).contains("Caladan"));
+    assert!(refused(&["nicpci", "0000:01:00.0"]).contains("-- -a"));
+    assert!(refused(&["bogus"]).contains("`bogus`"));
+}
+
+#[test]
+fn wrong_values_are_refused_by_name() {
+    for (args, part) in [
+        (["--port", "eth0"], "--port eth0: must be"),
+        (["--port", "dpdk:"], "--port dpdk:: must be"),
+        (["--policy", "magic"], "--policy magic: must be modulo"),
+        (
+            ["--cores", "3-1"],
+            "--cores 3-1: the range 3-1 runs backwards",
+        ),
+        (["--cores", ""], "--cores : "),
+        (
+            ["--dataplane-core", "256"],
+            "--dataplane-core 256: CPUs go from 0 to 255",
+        ),
+        (["--control-core", "70000"], "--control-core 70000: "),
+        (
+            ["--virtual-cores", "0"],
+            "--virtual-cores 0: must be 1 to 256",
+        ),
+        (
+            ["--virtual-cores", "257"],
+            "--virtual-cores 257: must be 1 to 256",
+        ),
+        (["--idle", "sleep"], "--idle sleep: must be spin or yield"),
+        (["--shm-mode", "0888"], "--shm-mode 0888: must be octal"),
+        (
+            ["--shm-mode", "1777"],
+            "--shm-mode 1777: must be permission bits",
+        ),
+        (
+            ["--shm-mode", "0077"],
+            "--shm-mode 0077: must let its owner",
+        ),
+        (["--dataplane-core", "x"], "--dataplane-core"),
+        (
+            ["--config", "/nonexistent.toml"],
+            "--config /nonexistent.toml: ",
+        ),
+    ] {
+        let line = refused(&args);
+        assert!(line.contains(part), "{args:?}: {line}");
+    }
+}
+
+#[test]
+fn flags_that_exclude_each_other_are_refused() {
+    let line = refused(&["--dataplane-core", "2", "--cores", "2-3"]);
+    assert!(line.contains("also in --cores"), "{line}");
+    let line = refused(&["--dataplane-core", "2", "--control-core", "2"]);
+    assert!(line.contains("the same CPU"), "{line}");
+    let line = refused(&["--port", "loopback", "--", "--no-pci"]);
+    assert!(line.contains("EAL options"), "{line}");
+    // Virtual cores share CPUs by their nature.
+    let shared = [
+        "--virtual-cores",
+        "4",
+        "--dataplane-core",
+        "0",
+        "--control-core",
+        "0",
+        "--cores",
+        "0",
+    ];
+    parse(&shared).unwrap();
+}
+
+#[test]
+fn a_misspelt_flag_gets_a_hint() {
+    assert!(refused(&["--virtual-core", "3"]).contains("--virtual-cores"));
+    assert!(refused(&["--zzz"]).contains("see --help"));
+    assert!(refused(&["--port"]).contains("--port"));
+}
+
+#[test]
+fn help_and_version_are_answers() {
+    for flag in ["--help", "-h", "--version", "-V"] {
+        let stop = parse(&[flag]).unwrap_err();
+        assert_eq!(stop.exit_code(), 0, "{flag}");
+    }
+}
+
+#[test]
+fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+    let text = "idle = \"yield\"\nvirtual-cores = 4\nno-huge = true\neal = [\"--no-pci\"]\n";
+    let config = with_file("beats", text, &["--virtual-cores", "6"]).unwrap();
+    assert_eq!(config.virtual_cores, Some(6));
+    assert_eq!(config.idle, Some(Idle::Yield));
+    assert!(!config.huge_pages);
+    assert_eq!(config.eal_args, ["--no-pci"]);
+}
+
+#[test]
+fn the_files_values_are_checked_like_flags() {
+    let stop = with_file("value", "shm-mode = \"9\"", &[]).unwrap_err();
+    assert!(matches!(stop, Stop::Usage(line) if line.contains("must be octal")));
+    let stop = with_file("key", "prot = \"loopback\"", &[]).unwrap_err();
+    assert!(matches!(stop, Stop::Usage(line) if line.ends_with("did you mean `port`?")));
+}

@@ -1,0 +1,162 @@
+//! Completions: telling a runtime that the port is done with its packet.
+//!
+//! Each accepted packet is completed exactly once. A completion goes to the
+//! kthread that sent the packet if that is active, else to whichever has its
+//! turn; when the rxq is full it waits on the runtime's overflow list. The list
+//! cannot run over: a runtime with [`MAX_UNCOMPLETED`] packets that it was not
+//! told about sends no more ([`tx`](super::tx) leaves its queue alone).
+//!
+//! *Source:* C: `tx_send_completion`, `tx_drain_completions`, iokernel/tx.c.
+
+use super::Dataplane;
+use crate::abi::types::RX_NET_COMPLETE;
+use crate::ids::{KthreadIdx, ProcId, ProcSlot};
+use crate::port::{Port, TxToken};
+use crate::proc::MAX_UNCOMPLETED;
+use crate::stats::Counter;
+
+/// Completions taken from the port at once.
+pub(super) const DONE_BURST_SIZE: usize = 64;
+/// Such bursts in one turn of the loop.
+const DONE_ROUNDS: usize = 4;
+/// Completions from overflow lists in one turn. C: `IOKERNEL_OVERFLOW_BATCH_DRAIN`.
+pub(super) const OVERFLOW_BATCH_DRAIN: usize = 64;
+
+/// A placeholder for burst arrays.
+pub(super) const NO_TOKEN: TxToken = TxToken {
+    completion: 0,
+    proc: ProcId {
+        slot: ProcSlot(0),
+        generation: 0,
+    },
+    kthread: KthreadIdx(0),
+};
+
+impl<P: Port> Dataplane<P> {
+    /// Passes on what the port is done with. True if there was any.
+    pub(super) fn completions(&mut self) -> bool {
+        let mut worked = false;
+        for _ in 0..DONE_ROUNDS {
+            let n = self.port.tx_done(&mut self.done[..]);
+            for i in 0..n {
+                let token = self.done[i];
+                self.complete(token);
+            }
+            worked |= n > 0;
+            if n < DONE_BURST_SIZE {
+                break;
+            }
+        }
+        worked
+    }
+
+    #[inline]
+    fn complete(&mut self, token: TxToken) {
+        let slot = token.proc.slot;
+        let proc = self.procs[slot.index()]
+            .as_mut()
+            .expect("a runtime stays while the port holds its packets");
+        debug_assert_eq!(proc.id, token.proc);
+        proc.notes.tx_in_flight -= 1;
+        if proc.notes.leaving.is_some() {
+            return;
+        }
+        let sent = if self.arbiter.is_active(slot, token.kthread) {
+            proc.kthreads[token.kthread.index()]
+                .rxq
+                .send(u64::from(RX_NET_COMPLETE), token.completion)
+        } else {
+            self.send_to_any(slot, u64::from(RX_NET_COMPLETE), token.completion)
+        };
+        if sent {
+            self.proc(slot).notes.uncompleted -= 1;
+            self.stats.add(Counter::CompletionEnqueued, 1);
+        } else {
+            self.overflow(slot, token.completion);
+        }
+    }
+
+    /// Sends a message to whichever kthread has its turn. False if its rxq is
+    /// full or the runtime left.
+    ///
+    /// *Source:* C: `rx_send_to_runtime` with `next_thread_rr`.
+    pub(super) fn send_to_any(&mut self, slot: ProcSlot, cmd: u64, payload: u64) -> bool {
+        let notes = &mut self.proc(slot).notes;
+        let turn = notes.round_robin;
+        notes.round_robin = turn.wrapping_add(1);
+        let active = self.arbiter.active(slot);
+        let kthread = if active.is_empty() {
+            self.kthread_of_idle_proc(slot)
+        } else {
+            active[turn as usize % active.len()]
+        };
+        let proc = self.proc(slot);
+        // A failed wake may have detached it.
+        proc.notes.leaving.is_none() && proc.kthreads[kthread.index()].rxq.send(cmd, payload)
+    }
+
+    #[cold]
+    fn overflow(&mut self, slot: ProcSlot, completion: u64) {
+        self.stats.add(Counter::TxCompletionOverflow, 1);
+        let proc = self.proc(slot);
+        if proc.notes.leaving.is_some() {
+            return;
+        }
+        assert!(
+            proc.overflow.len() < MAX_UNCOMPLETED,
+            "tx accepts no packet whose completion has no place"
+        );
+        proc.overflow.push_back(completion);
+        if !proc.notes.overflowing {
+            proc.notes.overflowing = true;
+            self.overflowing.push(slot);
+        }
+    }
+
+    /// Sends completions from the overflow lists, another runtime first each
+    /// turn. True if any could be sent.
+    #[cold]
+    pub(super) fn drain_overflows(&mut self) -> bool {
+        let mut budget = OVERFLOW_BATCH_DRAIN;
+        self.overflow_turn = self.overflow_turn.wrapping_add(1);
+        let mut at = self.overflow_turn % self.overflowing.len();
+        for _ in 0..self.overflowing.len() {
+            let Some(slot) = self.overflowing.get(at).copied() else {
+                break;
+            };
+            budget -= self.drain_overflow(slot, budget);
+            let proc = self.proc(slot);
+            if proc.overflow.is_empty() || proc.notes.leaving.is_some() {
+                proc.notes.overflowing = false;
+                self.overflowing.swap_remove(at);
+            } else {
+                at += 1;
+            }
+            if at >= self.overflowing.len() {
+                at = 0;
+            }
+            if budget == 0 {
+                break;
+            }
+        }
+        let drained = OVERFLOW_BATCH_DRAIN - budget;
+        self.stats.add(Counter::CompletionDrained, drained as u64);
+        drained > 0
+    }
+
+    fn drain_overflow(&mut self, slot: ProcSlot, budget: usize) -> usize {
+        for drained in 0..budget {
+            let Some(completion) = self.proc(slot).overflow.front().copied() else {
+                return drained;
+            };
+            if !self.send_to_any(slot, u64::from(RX_NET_COMPLETE), completion) {
+                return drained;
+            }
+            let proc = self.proc(slot);
+            proc.overflow.pop_front();
+            proc.notes.uncompleted -= 1;
+            self.stats.add(Counter::CompletionEnqueued, 1);
+        }
+        budget
+    }
+}

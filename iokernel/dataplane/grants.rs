@@ -1,0 +1,142 @@
+//! Cores: what the arbiter is told, and carrying out what it decides.
+
+use super::{Dataplane, KthreadRef};
+use crate::control::Fault;
+use crate::cores::arbiter::{Decision, Queues};
+use crate::cores::congestion::QueueObs;
+use crate::ids::{CoreId, KthreadIdx, Micros, ProcSlot};
+use crate::port::Port;
+use crate::proc::Proc;
+use crate::stats::Counter;
+
+/// Reads the queues that the arbiter asks for.
+struct Observer<'a> {
+    procs: &'a mut [Option<Box<Proc>>],
+    /// The first impossible word met; one a round is enough.
+    fault: Option<(ProcSlot, Fault)>,
+}
+
+impl Queues for Observer<'_> {
+    #[inline]
+    fn observe(&mut self, slot: ProcSlot, kthread: KthreadIdx) -> QueueObs {
+        let proc = self.procs[slot.index()]
+            .as_mut()
+            .expect("the arbiter knows attached runtimes only");
+        let k = &mut proc.kthreads[kthread.index()];
+        let sent = k.rxq.sent();
+        let in_flight = k.rxq.poll_in_flight().unwrap_or_else(|error| {
+            self.fault = Some((slot, Fault::BadWriteBack { kthread, error }));
+            0
+        });
+        // Tail before head: a head that is read later is not older (see QPtrs).
+        let rq_tail = k.q_ptrs.rq_tail();
+        QueueObs {
+            rq_head: k.q_ptrs.rq_head(),
+            rq_tail,
+            rxq_sent: sent,
+            rxq_consumed: sent.wrapping_sub(in_flight),
+        }
+    }
+}
+
+impl<P: Port> Dataplane<P> {
+    /// One round of the core arbiter. C: `cores_adjust_assignments`, iokernel/cores.c.
+    pub(super) fn adjust(&mut self, now: Micros) {
+        let mut observer = Observer {
+            procs: &mut self.procs,
+            fault: None,
+        };
+        let round = self.arbiter.tick(now, &mut observer, &mut self.decisions);
+        let fault = observer.fault;
+        self.stats.add(Counter::Adjusts, 1);
+        self.stats.add(Counter::RqGrant, u64::from(round.runqueue));
+        self.stats.add(Counter::RxGrant, u64::from(round.rxq));
+        self.stats.add(Counter::TimerGrant, u64::from(round.timers));
+        self.apply();
+        if let Some((slot, fault)) = fault {
+            self.fault(slot, fault);
+        }
+    }
+
+    /// Carries out all pending decisions, also those that come of a failure.
+    ///
+    /// A failure detaches a runtime, which calls this again from within: the
+    /// place in the list is kept in `applied`, so each decision is carried out
+    /// once. Ends: each failure detaches a runtime, and a detached one fails no more.
+    pub(super) fn apply(&mut self) {
+        while let Some(decision) = self.decisions.get(self.applied).copied() {
+            self.applied += 1;
+            self.carry_out(&decision);
+        }
+        self.decisions.clear();
+        self.applied = 0;
+    }
+
+    fn carry_out(&mut self, decision: &Decision) {
+        match *decision {
+            Decision::Wake {
+                proc,
+                kthread,
+                core,
+                pin,
+                ..
+            } => {
+                self.poll(proc, kthread);
+                self.wake(proc, kthread, core, pin);
+            }
+            Decision::Rewake {
+                proc,
+                kthread,
+                core,
+            } => self.wake(proc, kthread, core, false),
+            Decision::Preempt {
+                victim,
+                victim_kthread,
+                proc,
+                kthread,
+                ..
+            } => {
+                self.poll(proc, kthread);
+                self.preempt(victim, victim_kthread);
+            }
+        }
+    }
+
+    /// Adds a kthread to those whose queues are polled.
+    fn poll(&mut self, slot: ProcSlot, kthread: KthreadIdx) {
+        let k = &mut self.proc(slot).kthreads[kthread.index()];
+        if !k.polled {
+            k.polled = true;
+            self.polled.push(KthreadRef { slot, kthread });
+        }
+    }
+
+    fn wake(&mut self, slot: ProcSlot, kthread: KthreadIdx, core: CoreId, pin: bool) {
+        let proc = self.procs[slot.index()]
+            .as_ref()
+            .expect("decisions name attached runtimes");
+        // Detached by an earlier decision of the same round.
+        if proc.notes.leaving.is_some() {
+            return;
+        }
+        self.stats.add(Counter::Wakes, 1);
+        self.stats.add(Counter::Pins, u64::from(pin));
+        let now = self.clock.now();
+        if let Err(fault) = self.effects.wake(proc, kthread, core, pin, now) {
+            self.fault(slot, fault);
+        }
+    }
+
+    fn preempt(&mut self, slot: ProcSlot, kthread: KthreadIdx) {
+        let proc = self.procs[slot.index()]
+            .as_ref()
+            .expect("decisions name attached runtimes");
+        if proc.notes.leaving.is_some() {
+            return;
+        }
+        self.stats.add(Counter::Preempts, 1);
+        if let Err(fault) = self.effects.preempt(proc, kthread) {
+            self.fault(slot, fault);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Departures: whatever a runtime held comes back before it is let go.
+//!
+//! A runtime that leaves gets nothing more at once: its cores go to others, its
+//! address leads nowhere. Then, a little in each turn of the loop, packets it
+//! had queued are sent (unless it broke the contract), the buffers lent to it
+//! return to the port, and the port finishes with its memory. Last, the
+//! [`Proc`](crate::proc::Proc) returns to the control thread, which unmaps it.
+//!
+//! *Source:* C: `dp_clients_remove_client`, iokernel/dp_clients.c, which leaves
+//! the lent buffers behind.
+
+use super::Dataplane;
+use super::loans::Returned;
+use crate::abi::ingress::INGRESS_BUFS;
+use crate::control::{DetachReason, Fault, ToControl};
+use crate::ids::{BufIdx, ProcSlot};
+use crate::port::Port;
+use crate::proc::Leaving;
+use crate::stats::Counter;
+
+/// Buffers looked at in one turn of the loop, for loans of one departed runtime.
+const RECLAIM_BURST_SIZE: u32 = 1024;
+/// Queued packets that are still sent for a runtime that hung up: one full
+/// `txpktq` of an unmodified runtime.
+const DRAIN_MAX: u32 = 4096;
+/// Turns that a stopping dataplane waits for the port to finish sending.
+const SHUTDOWN_TURNS: u32 = 200_000;
+
+impl<P: Port> Dataplane<P> {
+    /// Detaches a runtime that broke the contract.
+    #[cold]
+    pub(super) fn fault(&mut self, slot: ProcSlot, fault: Fault) {
+        if self.proc(slot).notes.leaving.is_none() {
+            self.stats.add(Counter::Faults, 1);
+            self.detach(slot, DetachReason::Fault(fault));
+        }
+    }
+
+    /// Begins a departure.
+    #[cold]
+    pub(super) fn detach(&mut self, slot: ProcSlot, reason: DetachReason) {
+        let drain = match reason {
+            DetachReason::HungUp => DRAIN_MAX,
+            DetachReason::Fault(_) | DetachReason::Shutdown => 0,
+        };
+        let proc = self.proc(slot);
+        proc.overflow.clear();
+        proc.notes.leaving = Some(Leaving {
+            reason,
+            drain,
+            cursor: 0,
+        });
+        let mac = proc.mac;
+        self.macs.remove(mac, slot);
+        self.live.retain(|s| *s != slot);
+        self.leaving.push(slot);
+        self.arbiter.remove(slot, &mut self.decisions);
+        self.apply();
+    }
+
+    /// Moves each departure on a little; hands over what is finished.
+    #[cold]
+    pub(super) fn see_off(&mut self) {
+        let mut at = 0;
+        while let Some(slot) = self.leaving.get(at).copied() {
+            self.reclaim(slot);
+            if self.holds_nothing(slot) {
+                self.leaving.swap_remove(at);
+                self.hand_over(slot);
+            } else {
+                at += 1;
+            }
+        }
+        self.give_back();
+    }
+
+    /// Takes back loans, a burst of buffers at a time; stops at the last one.
+    fn reclaim(&mut self, slot: ProcSlot) {
+        let Some(mut leaving) = self.proc(slot).notes.leaving else {
+            return;
+        };
+        let mut lent = self.proc(slot).notes.lent;
+        let end = (leaving.cursor + RECLAIM_BURST_SIZE).min(INGRESS_BUFS);
+        while lent > 0 && leaving.cursor < end {
+            let returned = self.loans.reclaim(BufIdx(leaving.cursor), slot);
+            if returned != Returned::Bad {
+                lent -= 1;
+                self.stats.add(Counter::RxReclaimed, 1);
+            }
+            if let Returned::Free(buf) = returned {
+                self.free_later(buf);
+            }
+            leaving.cursor += 1;
+        }
+        let notes = &mut self.proc(slot).notes;
+        assert!(
+            lent == 0 || leaving.cursor < INGRESS_BUFS,
+            "every loan is in the records"
+        );
+        notes.lent = lent;
+        notes.leaving = Some(leaving);
+    }
+
+    fn holds_nothing(&mut self, slot: ProcSlot) -> bool {
+        let proc = self.proc(slot);
+        if proc.notes.tx_in_flight > 0 {
+            self.port.tx_reap();
+            return false;
+        }
+        proc.notes.lent == 0 && !proc.notes.overflowing && !proc.kthreads.iter().any(|k| k.polled)
+    }
+
+    fn hand_over(&mut self, slot: ProcSlot) {
+        let proc = self.procs[slot.index()]
+            .take()
+            .expect("departing runtimes keep their slot");
+        let reason = proc
+            .notes
+            .leaving
+            .expect("departing runtimes have a reason")
+            .reason;
+        self.stats.add(Counter::Detached, 1);
+        let message = ToControl::Detached { proc, reason };
+        assert!(
+            self.link.to_control.push(message).is_ok(),
+            "the ring holds a message for every slot"
+        );
+    }
+
+    /// Detaches everybody and waits, for a bounded time, until the port holds
+    /// nothing of theirs. A runtime whose packets a device never gives back
+    /// stays mapped until the process ends.
+    pub(super) fn shut_down(&mut self) {
+        while let Some(slot) = self.live.last().copied() {
+            self.detach(slot, DetachReason::Shutdown);
+        }
+        for _ in 0..SHUTDOWN_TURNS {
+            if self.leaving.is_empty() {
+                return;
+            }
+            self.completions();
+            if !self.overflowing.is_empty() {
+                self.drain_overflows();
+            }
+            self.tx();
+            self.see_off();
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The polling loop: packets, commands, completions, cores.
+//!
+//! ```text
+//!   port.rx_burst --> rx --> rxq        txcmdq --> commands --> port.release, arbiter
+//!   txpktq --> tx --> port.tx_push      port.tx_done --> completions --> rxq
+//! ```
+//!
+//! Each turn of the loop: receive; messages of the control thread; every 5 us
+//! the core arbiter; commands; completions; transmit. Each stage does at most a
+//! named burst of work. Nothing here allocates, locks, logs, or panics over
+//! what a runtime did: a runtime that breaks the contract is detached
+//! ([`leave`]) and nobody else notices.
+//!
+//! *Source:* C: `dataplane_loop`, iokernel/main.c.
+
+mod commands;
+mod completions;
+pub mod effects;
+mod grants;
+mod leave;
+pub mod loans;
+pub mod macs;
+mod rx;
+#[cfg(test)]
+mod tests;
+mod tx;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::abi::ingress::Ingress;
+use crate::control::{DataplaneEnd, ToDataplane};
+use crate::cores::arbiter::{Arbiter, Decisions, ProcSpec};
+use crate::ids::{BufIdx, KthreadIdx, Micros, ProcSlot};
+use crate::port::{Port, RX_BURST_SIZE, RxFrame, TxToken};
+use crate::proc::Proc;
+use crate::stats::{Counter, Stats};
+use crate::time::{Clock, Ticks};
+use effects::Effects;
+use loans::{Loans, MAX_PROCS};
+use macs::Macs;
+
+/// Time between rounds of the core arbiter. C: `CORES_ADJUST_INTERVAL_US`, iokernel/main.c.
+pub const ADJUST_INTERVAL: Micros = Micros(5);
+/// Messages of the control thread in one turn. C: `IOKERNEL_CONTROL_BURST_SIZE`.
+pub const CONTROL_BURST_SIZE: usize = 4;
+/// Turns after which the control thread is heard even though packets keep coming.
+pub const CONTROL_PATIENCE: u32 = 256;
+/// Most kthreads of all runtimes together.
+const MAX_KTHREADS: usize = MAX_PROCS * crate::abi::types::NCPU as usize;
+
+/// Whether the loop gives its CPU away when there is nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// Never: the CPU is the loop's own.
+    Spin,
+    /// Yield to the scheduler: somebody else lives on the CPU.
+    Yield,
+}
+
+/// What is left when the loop has ended.
+#[derive(Debug)]
+pub struct Stopped<P> {
+    /// The port, to be closed.
+    pub port: P,
+    /// Runtimes whose packets the port still holds: none, unless a device never
+    /// gave them back. To be dropped after the port is closed.
+    pub held: Vec<Box<Proc>>,
+}
+
+/// Names one kthread of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct KthreadRef {
+    slot: ProcSlot,
+    kthread: KthreadIdx,
+}
+
+/// The dataplane's whole state. One thread owns it.
+#[derive(Debug)]
+pub struct Dataplane<P> {
+    port: P,
+    ingress: Ingress,
+    link: DataplaneEnd,
+    arbiter: Arbiter,
+    effects: Effects,
+    decisions: Decisions,
+    /// How many of `decisions` were carried out.
+    applied: usize,
+    clock: Clock,
+    stats: Stats,
+    idle: Idle,
+    /// Runtimes by slot.
+    procs: Box<[Option<Box<Proc>>]>,
+    /// Slots of runtimes that are attached and not leaving.
+    live: Vec<ProcSlot>,
+    /// Slots of runtimes that are leaving.
+    leaving: Vec<ProcSlot>,
+    /// Slots of runtimes with completions on their overflow list.
+    overflowing: Vec<ProcSlot>,
+    macs: Macs,
+    loans: Loans,
+    /// Kthreads whose queues are polled: the active ones, and parked ones that
+    /// still have packets to send. C: `ts`, iokernel/cores.c.
+    polled: Vec<KthreadRef>,
+    /// Where the next round over `polled` begins, for each of the two rounds.
+    command_turn: usize,
+    tx_turn: usize,
+    overflow_turn: usize,
+    frames: Box<[RxFrame; RX_BURST_SIZE]>,
+    routes: Box<rx::Routes>,
+    pending: Box<tx::Pending>,
+    done: Box<[TxToken; completions::DONE_BURST_SIZE]>,
+    freed: arrayvec::ArrayVec<BufIdx, FREED>,
+    next_adjust: Ticks,
+    adjust_ticks: u64,
+    unheard: u32,
+}
+
+/// Buffers returned to the port at once.
+const FREED: usize = 2 * commands::CMD_BURST_SIZE;
+
+impl<P: Port> Dataplane<P> {
+    /// Wires a dataplane. All memory that the loop needs is allocated here.
+    pub fn new(
+        port: P,
+        ingress: Ingress,
+        link: DataplaneEnd,
+        arbiter: Arbiter,
+        effects: Effects,
+        clock: Clock,
+        stats: Stats,
+        idle: Idle,
+    ) -> Self {
+        Dataplane {
+            port,
+            ingress,
+            link,
+            arbiter,
+            effects,
+            decisions: Decisions::new(),
+            applied: 0,
+            clock,
+            stats,
+            idle,
+            procs: (0..MAX_PROCS).map(|_| None).collect(),
+            live: Vec::with_capacity(MAX_PROCS),
+            leaving: Vec::with_capacity(MAX_PROCS),
+            overflowing: Vec::with_capacity(MAX_PROCS),
+            macs: Macs::default(),
+            loans: Loans::default(),
+            polled: Vec::with_capacity(MAX_KTHREADS),
+            command_turn: 0,
+            tx_turn: 0,
+            overflow_turn: 0,
+            frames: Box::new([RxFrame::EMPTY; RX_BURST_SIZE]),
+            routes: Box::default(),
+            pending: Box::default(),
+            done: Box::new([completions::NO_TOKEN; completions::DONE_BURST_SIZE]),
+            freed: arrayvec::ArrayVec::new(),
+            next_adjust: clock.ticks(),
+            adjust_ticks: clock.span(ADJUST_INTERVAL),
+            unheard: 0,
+        }
+    }
+
+    /// Polls until `stop` is set, then detaches every runtime.
+    pub fn run(mut self, stop: &AtomicBool) -> Stopped<P> {
+        // Relaxed: the flag carries nothing but itself.
+        while !stop.load(Ordering::Relaxed) {
+            if !self.turn() && self.idle == Idle::Yield {
+                std::thread::yield_now();
+            }
+        }
+        self.shut_down();
+        Stopped {
+            port: self.port,
+            held: self.procs.into_iter().flatten().collect(),
+        }
+    }
+
+    /// One turn of the loop. True if it found work.
+    pub fn turn(&mut self) -> bool {
+        let mut worked = self.rx();
+        self.unheard += 1;
+        if !worked || self.unheard >= CONTROL_PATIENCE {
+            self.unheard = 0;
+            self.hear_control();
+            if !self.leaving.is_empty() {
+                self.see_off();
+            }
+        }
+        let now = self.clock.ticks();
+        if now >= self.next_adjust {
+            self.next_adjust = Ticks(now.0 + self.adjust_ticks);
+            self.adjust(self.clock.at(now));
+        }
+        worked |= self.commands();
+        worked |= self.completions();
+        if !self.overflowing.is_empty() {
+            worked |= self.drain_overflows();
+        }
+        worked |= self.tx();
+        worked
+    }
+
+    /// The port.
+    pub fn port(&self) -> &P {
+        &self.port
+    }
+
+    /// The port, for tests that make it do things.
+    pub fn port_mut(&mut self) -> &mut P {
+        &mut self.port
+    }
+
+    fn hear_control(&mut self) {
+        for _ in 0..CONTROL_BURST_SIZE {
+            match self.link.from_control.pop() {
+                Ok(ToDataplane::Attach(proc)) => self.attach(proc),
+                Ok(ToDataplane::Detach(id)) => {
+                    let proc = self.procs[id.slot.index()].as_ref();
+                    // Not if it was detached for a fault meanwhile.
+                    if proc.is_some_and(|p| p.id == id && p.notes.leaving.is_none()) {
+                        self.detach(id.slot, crate::control::DetachReason::HungUp);
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Takes a runtime in and launches its kthread 0, or queues it for a core.
+    ///
+    /// *Source:* C: `dp_clients_add_client`, iokernel/dp_clients.c.
+    fn attach(&mut self, proc: Box<Proc>) {
+        let slot = proc.id.slot;
+        let (mac, kthreads, guaranteed) = (proc.mac, proc.kthreads.len(), proc.guaranteed_cores);
+        assert!(
+            self.procs[slot.index()].is_none(),
+            "the control thread gave out an occupied slot"
+        );
+        assert!(
+            self.macs.insert(mac, slot),
+            "the control thread let in a second runtime with address {mac}"
+        );
+        self.procs[slot.index()] = Some(proc);
+        self.live.push(slot);
+        self.stats.add(Counter::Attached, 1);
+        let spec = ProcSpec {
+            kthreads: u16::try_from(kthreads).expect("registration admits at most NCPU kthreads"),
+            guaranteed,
+        };
+        self.arbiter.add(slot, spec, &mut self.decisions);
+        self.apply();
+    }
+
+    /// The runtime in `slot`, which is attached.
+    #[inline]
+    fn proc(&mut self, slot: ProcSlot) -> &mut Proc {
+        self.procs[slot.index()]
+            .as_mut()
+            .expect("slots in the dataplane's lists are occupied")
+    }
+}

@@ -1,0 +1,235 @@
+//! Received frames: from the port into a kthread's rxq.
+//!
+//! A burst is handled in two passes. The first finds each frame's runtime and
+//! kthread and reserves a slot of its rxq; the second, from the last frame to
+//! the first, writes the headers and publishes the slots. So the slot that a
+//! consumer polls is written last, and its cache line changes hands once for a
+//! burst and not once for a packet.
+//!
+//! Cache lines that a packet touches here: its first line and its headroom's
+//! last (both prefetched), its loan record, the proc's and the kthread's lines
+//! (shared by the burst), a quarter of an rxq line.
+//!
+//! *Source:* C: `rx_burst`, `rx_one_pkt`, iokernel/rx.c.
+
+#![allow(
+    unsafe_code,
+    reason = "publishes slots that were reserved in this burst"
+)]
+
+use super::Dataplane;
+use crate::abi::lrpc::Reserved;
+use crate::abi::types::{
+    CHECKSUM_TYPE_NEEDED, CHECKSUM_TYPE_UNNECESSARY, ETH_FRAME_MAX, ETH_FRAME_MAX_VLAN,
+    RX_NET_RECV, rx_net_hdr,
+};
+use crate::ids::{KthreadIdx, Mac, ProcSlot};
+use crate::port::{Port, RX_BURST_SIZE, RxFlags, RxFrame};
+use crate::stats::Counter;
+use crate::steering::modulo;
+
+/// Frames ahead of the one in hand that are asked into the cache.
+const PREFETCH_AHEAD: usize = 4;
+/// An Ethernet header.
+const ETH_HDR: u16 = 14;
+
+/// Where each frame of a burst goes: a reserved slot and the loan's tag.
+pub(super) type Routes = arrayvec::ArrayVec<(Reserved, u64, u16), RX_BURST_SIZE>;
+
+const BROADCAST: u64 = 0xffff_ffff_ffff;
+
+/// True if a runtime's 2 KiB buffer is meant to take such a frame.
+///
+/// 1514 bytes, or 1518 with a VLAN tag. The runtime copies without looking, so
+/// this is the only check.
+#[inline]
+fn fits(len: u16, ethertype_is_vlan: impl FnOnce() -> bool) -> bool {
+    const PLAIN: u16 = ETH_FRAME_MAX as u16;
+    const TAGGED: u16 = ETH_FRAME_MAX_VLAN as u16;
+    (ETH_HDR..=PLAIN).contains(&len) || (len > PLAIN && len <= TAGGED && ethertype_is_vlan())
+}
+
+impl<P: Port> Dataplane<P> {
+    /// Receives one burst. True if there was any.
+    pub(super) fn rx(&mut self) -> bool {
+        let n = self.port.rx_burst(&mut self.frames);
+        if n == 0 {
+            return false;
+        }
+        self.stats.add(Counter::RxPulled, n as u64);
+        for frame in &self.frames[..n.min(PREFETCH_AHEAD)] {
+            self.ingress.prefetch(frame.data);
+            self.loans.prefetch(frame.buf);
+        }
+        self.routes.clear();
+        for i in 0..n {
+            if let Some(ahead) = self.frames[..n].get(i + PREFETCH_AHEAD) {
+                self.ingress.prefetch(ahead.data);
+                self.loans.prefetch(ahead.buf);
+            }
+            self.route(i);
+        }
+        self.publish();
+        self.give_back();
+        true
+    }
+
+    /// First pass: chooses the receiver of frame `i` and reserves its slot.
+    #[inline]
+    fn route(&mut self, i: usize) {
+        let frame = self.frames[i];
+        let dst = self.ingress.dst_mac(frame.data);
+        if !fits(frame.len, || self.ingress.is_vlan(frame.data)) {
+            return self.drop_frame(&frame, Counter::RxBadLength);
+        }
+        if dst & 1 != 0 {
+            return self.broadcast(&frame, dst);
+        }
+        let Some(slot) = self.macs.find(dst) else {
+            return self.drop_frame(&frame, Counter::RxUnregisteredMac);
+        };
+        let kthread = self.steer(slot, frame.hash);
+        let proc = self.procs[slot.index()]
+            .as_mut()
+            .expect("an address leads to an attached runtime");
+        match proc.kthreads[kthread.index()].rxq.reserve() {
+            Some(place) => {
+                place.prefetch();
+                proc.notes.lent += 1;
+                let tag = self.loans.lend(frame.buf, slot);
+                #[allow(clippy::cast_possible_truncation, reason = "below RX_BURST_SIZE")]
+                self.routes.push((place, tag, i as u16));
+            }
+            None => self.drop_frame(&frame, Counter::RxUnicastFail),
+        }
+    }
+
+    /// The kthread for a packet with this hash; wakes one if none is active.
+    #[inline]
+    fn steer(&mut self, slot: ProcSlot, hash: u32) -> KthreadIdx {
+        let active = self.arbiter.active(slot);
+        if active.is_empty() {
+            return self.kthread_of_idle_proc(slot);
+        }
+        modulo::steer(hash, active)
+    }
+
+    /// A kthread for a message to a runtime of which none may be active: the
+    /// arbiter wakes one if it can.
+    #[cold]
+    pub(super) fn kthread_of_idle_proc(&mut self, slot: ProcSlot) -> KthreadIdx {
+        let kthread = self.arbiter.kthread_for_packet(slot, &mut self.decisions);
+        self.apply();
+        kthread
+    }
+
+    /// Second pass: writes headers and publishes, last frame first.
+    #[inline]
+    fn publish(&mut self) {
+        for (place, tag, i) in self.routes.iter().rev() {
+            let frame = &self.frames[usize::from(*i)];
+            let hdr = self.ingress.write_rx_hdr(frame.data, &rx_hdr(frame, *tag));
+            // SAFETY: reserved in this burst; no runtime is unmapped while the
+            // dataplane holds its Proc, and none is handed back inside a burst.
+            unsafe { place.publish(u64::from(RX_NET_RECV), hdr) };
+        }
+        self.stats
+            .add(Counter::RxDelivered, self.routes.len() as u64);
+    }
+
+    /// A frame to everybody, or to a group that is not everybody.
+    #[cold]
+    fn broadcast(&mut self, frame: &RxFrame, dst: u64) {
+        if dst & BROADCAST != Mac::BROADCAST.to_bits() || self.live.is_empty() {
+            return self.drop_frame(frame, Counter::RxUnhandled);
+        }
+        let sender = frame
+            .flags
+            .contains(RxFlags::FROM_LOCAL)
+            .then(|| self.macs.find(self.ingress.src_mac(frame.data)))
+            .flatten();
+        let Some(tag) = self.loans.open_group(frame.buf) else {
+            return self.drop_frame(frame, Counter::RxBroadcastLoans);
+        };
+        let hdr = self.ingress.write_rx_hdr(frame.data, &rx_hdr(frame, tag));
+        // By index: steering may wake kthreads, and a failed wake shortens the list.
+        let mut at = 0;
+        while let Some(slot) = self.live.get(at).copied() {
+            at += 1;
+            if Some(slot) == sender {
+                continue;
+            }
+            let kthread = self.steer(slot, frame.hash);
+            let proc = self.proc(slot);
+            if proc.notes.leaving.is_some() {
+                continue;
+            }
+            if proc.kthreads[kthread.index()]
+                .rxq
+                .send(u64::from(RX_NET_RECV), hdr)
+            {
+                proc.notes.lent += 1;
+                self.loans.join_group(frame.buf, slot);
+                self.stats.add(Counter::RxDelivered, 1);
+            } else {
+                self.stats.add(Counter::RxBroadcastFail, 1);
+            }
+        }
+        if self.loans.close_group(frame.buf) {
+            self.free_later(frame.buf);
+        }
+    }
+
+    #[cold]
+    fn drop_frame(&mut self, frame: &RxFrame, why: Counter) {
+        self.stats.add(why, 1);
+        self.free_later(frame.buf);
+    }
+
+    /// Puts a buffer on the list of those that [`give_back`](Self::give_back) returns.
+    #[inline]
+    pub(super) fn free_later(&mut self, buf: crate::ids::BufIdx) {
+        if self.freed.is_full() {
+            self.give_back();
+        }
+        self.freed.push(buf);
+    }
+
+    /// Returns freed buffers to the port.
+    #[inline]
+    pub(super) fn give_back(&mut self) {
+        if !self.freed.is_empty() {
+            self.port.release(&self.freed);
+            self.freed.clear();
+        }
+    }
+}
+
+/// The header of a received frame. C: `rx_prepend_rx_preamble`, iokernel/rx.c.
+#[inline]
+fn rx_hdr(frame: &RxFrame, tag: u64) -> rx_net_hdr {
+    rx_net_hdr {
+        completion_data: tag,
+        len: u32::from(frame.len),
+        rss_hash: frame.hash,
+        csum_type: if frame.flags.contains(RxFlags::IP_CSUM_GOOD) {
+            CHECKSUM_TYPE_UNNECESSARY
+        } else {
+            CHECKSUM_TYPE_NEEDED
+        },
+        csum: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn standard_frames_fit_and_longer_ones_only_with_a_tag() {
+        assert!(fits(14, || false) && fits(1514, || false));
+        assert!(!fits(13, || true) && !fits(0, || true));
+        assert!(fits(1518, || true) && !fits(1515, || false));
+        assert!(!fits(1519, || true) && !fits(u16::MAX, || true));
+    }
+}

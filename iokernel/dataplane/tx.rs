@@ -1,0 +1,186 @@
+//! Packets of the runtimes: from a kthread's `txpktq` to the port.
+//!
+//! A burst is collected from the queues first, and its headers are asked into
+//! the cache; then each header is read once, checked, and the frame handed to
+//! the port where it lies, in the runtime's own memory. The runtime may change
+//! the bytes as long as it likes: only the checked copy of the header counts.
+//!
+//! *Source:* C: `tx_burst`, iokernel/tx.c.
+
+use super::{Dataplane, KthreadRef};
+use crate::abi::shm::ShmPtr;
+use crate::abi::types::{ETH_FRAME_MAX_VLAN, TXPKT_NET_XMIT, tx_net_hdr};
+use crate::control::Fault;
+use crate::port::{Port, TX_BURST_SIZE, TxFrame, TxOffloads, TxToken};
+use crate::proc::MAX_UNCOMPLETED;
+use crate::stats::Counter;
+
+/// Shortest frame that is sent: an Ethernet header.
+const FRAME_MIN: u32 = 14;
+const HDR: usize = size_of::<tx_net_hdr>();
+
+/// A burst in the making: who sent which header.
+pub(super) type Pending = arrayvec::ArrayVec<(KthreadRef, u64), TX_BURST_SIZE>;
+
+impl<P: Port> Dataplane<P> {
+    /// Sends one burst. True if there was anything to send.
+    pub(super) fn tx(&mut self) -> bool {
+        let room = self.port.tx_room();
+        self.pending.clear();
+        self.collect(room);
+        if self.pending.is_empty() && room == TX_BURST_SIZE {
+            return false;
+        }
+        for i in 0..self.pending.len() {
+            let (who, offset) = self.pending[i];
+            self.push(who, offset);
+        }
+        let offered = TX_BURST_SIZE - self.port.tx_room();
+        let taken = self.port.tx_flush();
+        self.stats.add(Counter::TxPulled, self.pending.len() as u64);
+        if taken < offered {
+            self.stats
+                .add(Counter::TxBackpressure, (offered - taken) as u64);
+        }
+        !self.pending.is_empty() || taken > 0
+    }
+
+    /// Collects up to `room` packets, beginning at another kthread each turn.
+    #[inline]
+    fn collect(&mut self, room: usize) {
+        let mut at = self.tx_turn;
+        for _ in 0..self.polled.len() {
+            if self.pending.len() >= room {
+                break;
+            }
+            at = if at + 1 < self.polled.len() {
+                at + 1
+            } else {
+                0
+            };
+            let Some(who) = self.polled.get(at).copied() else {
+                break;
+            };
+            if self.collect_from(who, room) && !self.arbiter.is_active(who.slot, who.kthread) {
+                // Parked, and nothing left to send. C: unpoll_thread.
+                self.polled.swap_remove(at);
+                if let Some(proc) = self.procs[who.slot.index()].as_mut() {
+                    proc.kthreads[who.kthread.index()].polled = false;
+                }
+            }
+        }
+        self.tx_turn = at;
+    }
+
+    /// Collects from one kthread. True if its queue is empty, or to be treated so.
+    #[inline]
+    fn collect_from(&mut self, who: KthreadRef, room: usize) -> bool {
+        let Some(proc) = self.procs[who.slot.index()].as_mut() else {
+            return true;
+        };
+        let notes = &mut proc.notes;
+        if notes.uncompleted as usize + TX_BURST_SIZE > MAX_UNCOMPLETED {
+            self.stats.add(Counter::TxThrottled, 1);
+            return notes.leaving.is_some();
+        }
+        let queue = &mut proc.kthreads[who.kthread.index()].txpktq;
+        let mut bad = None;
+        let mut empty = false;
+        while self.pending.len() < room {
+            if let Some(leaving) = &mut notes.leaving {
+                // It may still be alive and sending: only what it can have had queued.
+                if leaving.drain == 0 {
+                    empty = true;
+                    break;
+                }
+                leaving.drain -= 1;
+            }
+            let Some(msg) = queue.recv() else {
+                empty = true;
+                break;
+            };
+            if msg.cmd != u64::from(TXPKT_NET_XMIT) {
+                bad = Some(Fault::BadCommand {
+                    kthread: who.kthread,
+                    cmd: msg.cmd,
+                });
+                break;
+            }
+            let Ok(hdr) = ShmPtr(msg.payload).check(HDR, proc.region.len()) else {
+                bad = Some(Fault::BadPacketPointer {
+                    kthread: who.kthread,
+                    offset: msg.payload,
+                });
+                break;
+            };
+            crate::hint::prefetch_read(proc.region.base().as_ptr().wrapping_add(hdr));
+            // Counted here, so that the check above holds for the next kthread too.
+            notes.uncompleted += 1;
+            self.pending.push((who, msg.payload));
+        }
+        queue.write_back();
+        if let Some(fault) = bad {
+            self.fault(who.slot, fault);
+            return true;
+        }
+        empty
+    }
+
+    /// Reads one header, checks the copy, and hands the frame to the port.
+    #[inline]
+    fn push(&mut self, who: KthreadRef, offset: u64) {
+        let Some(proc) = self.procs[who.slot.index()].as_mut() else {
+            return;
+        };
+        let checked = frame(proc, who, offset);
+        match checked {
+            Ok(frame) => {
+                proc.notes.tx_in_flight += 1;
+                self.port.tx_push(&frame);
+            }
+            Err(fault) => {
+                proc.notes.uncompleted -= 1;
+                self.fault(who.slot, fault);
+            }
+        }
+    }
+}
+
+/// The frame behind the header at `offset`, if it is one.
+#[inline]
+fn frame(proc: &crate::proc::Proc, who: KthreadRef, offset: u64) -> Result<TxFrame, Fault> {
+    let kthread = who.kthread;
+    let hdr: tx_net_hdr = proc
+        .region
+        .read(ShmPtr(offset))
+        .map_err(|_| Fault::BadPacketPointer { kthread, offset })?;
+    let (len, olflags, completion) = (hdr.len, hdr.olflags, hdr.completion_data);
+    let bad = Fault::BadPacketLength {
+        kthread,
+        offset,
+        len,
+    };
+    if !(FRAME_MIN..=ETH_FRAME_MAX_VLAN).contains(&len) {
+        return Err(bad);
+    }
+    let at = ShmPtr(offset)
+        .check(HDR + len as usize, proc.region.len())
+        .map_err(|_| bad)?
+        + HDR;
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "at most ETH_FRAME_MAX_VLAN"
+    )]
+    let bytes = len as u16;
+    Ok(TxFrame {
+        data: proc.region.at(at, len as usize),
+        iova: proc.mapping.iova().of(proc.region.base(), at, len as usize),
+        len: bytes,
+        offloads: TxOffloads::from_bits_truncate(olflags),
+        token: TxToken {
+            completion,
+            proc: proc.id,
+            kthread,
+        },
+    })
+}

@@ -1,0 +1,244 @@
+//! From a configuration to a running daemon, and back to nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use calisto::abi::ingress::Ingress;
+use calisto::config::{Config, DpdkPort, PortChoice};
+use calisto::control::ingress_segment::{IngressSegment, IngressSpec};
+use calisto::control::server::ControlStats;
+use calisto::control::socket::ControlSocket;
+use calisto::control::{Server, ServerConfig, channel};
+use calisto::cores::arbiter::Arbiter;
+use calisto::cores::executor::WakeWatch;
+use calisto::cores::topology::{CorePlan, CpuId, CpuList, PlanOptions, Topology, plan};
+use calisto::dataplane::effects::Effects;
+use calisto::dataplane::loans::MAX_PROCS;
+use calisto::dataplane::{Dataplane, Idle, Stopped};
+use calisto::port::Port;
+use calisto::port::dma::{DmaMapper, NoDma};
+use calisto::port::loopback::Loopback;
+use calisto::stats::{Counter, Stats};
+use calisto::time::Clock;
+
+/// Runs the daemon until it is told to stop.
+pub(crate) fn run(config: &Config) -> Result<()> {
+    let topology = Topology::of_this_machine()?;
+    let cores = plan(&topology, &plan_options(config))?;
+    if config.dry_run {
+        return dry_run(config, &cores);
+    }
+    let stop = stop_on_signals()?;
+    let socket = ControlSocket::bind()?;
+    let segment = IngressSegment::create(&IngressSpec::new(config.huge_pages, config.shm_mode))?;
+    for line in cores.to_string().lines() {
+        log::info!("{line}");
+    }
+    match &config.port {
+        PortChoice::Loopback => {
+            let port = Loopback::new(segment.region().clone());
+            let stopped = serve(
+                config,
+                &cores,
+                &segment,
+                socket,
+                port,
+                Arc::new(NoDma),
+                &stop,
+            )?;
+            drop(stopped);
+        }
+        PortChoice::Dpdk(which) => run_dpdk(config, which, &cores, &segment, socket, &stop)?,
+    }
+    log::info!("stopped");
+    Ok(())
+}
+
+#[cfg(feature = "dpdk")]
+fn run_dpdk(
+    config: &Config,
+    which: &DpdkPort,
+    cores: &CorePlan,
+    segment: &IngressSegment,
+    socket: ControlSocket,
+    stop: &Arc<AtomicBool>,
+) -> Result<()> {
+    use calisto::port::dpdk::Dpdk;
+    // DPDK wants the thread that starts it to be the one that polls.
+    let port = Dpdk::start(
+        start_eal(config, cores)?,
+        &port_sel(which),
+        segment.region().clone(),
+        segment.page_size(),
+    )?;
+    let mapper = port.mapper();
+    let Stopped { port, held } = serve(config, cores, segment, socket, port, mapper, stop)?;
+    drop(port);
+    drop(held);
+    Ok(())
+}
+
+#[cfg(feature = "dpdk")]
+fn start_eal(config: &Config, cores: &CorePlan) -> Result<calisto::port::dpdk::Eal> {
+    let eal = calisto::port::dpdk::EalConfig {
+        cpu: cores.dataplane_cpu.index(),
+        no_huge: !config.huge_pages,
+        args: config.eal_args.clone(),
+    };
+    Ok(calisto::port::dpdk::Eal::init(&eal)?)
+}
+
+#[cfg(feature = "dpdk")]
+fn port_sel(which: &DpdkPort) -> calisto::port::dpdk::PortSel {
+    use calisto::port::dpdk::PortSel;
+    match which {
+        DpdkPort::Id(id) => PortSel::Id(*id),
+        DpdkPort::Name(name) => PortSel::Name(name.clone()),
+    }
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn run_dpdk(
+    _: &Config,
+    _: &DpdkPort,
+    _: &CorePlan,
+    _: &IngressSegment,
+    _: ControlSocket,
+    _: &Arc<AtomicBool>,
+) -> Result<()> {
+    anyhow::bail!("built without DPDK: use --port loopback, or build with the feature `dpdk`")
+}
+
+fn plan_options(config: &Config) -> PlanOptions {
+    let list = |cpus: &Vec<u16>| cpus.iter().map(|c| CpuId(*c)).collect::<CpuList>();
+    PlanOptions {
+        cores: config.cores.as_ref().map(list),
+        dataplane_core: config.dataplane_core.map(CpuId),
+        control_core: config.control_core.map(CpuId),
+        no_smt: !config.smt,
+        virtual_cores: config.virtual_cores,
+    }
+}
+
+fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, stop.clone()).context("cannot handle signals")?;
+    }
+    Ok(stop)
+}
+
+/// Starts the control thread and polls, until told to stop.
+fn serve<P: Port>(
+    config: &Config,
+    cores: &CorePlan,
+    segment: &IngressSegment,
+    socket: ControlSocket,
+    port: P,
+    mapper: Arc<dyn DmaMapper>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Stopped<P>> {
+    log::info!("port: {}", port.info());
+    let clock = Clock::calibrate();
+    let stats = Stats::default();
+    let watch = WakeWatch::new();
+    let (control_end, dataplane_end) = channel();
+    let server = Server::spawn(ServerConfig {
+        socket,
+        channel: control_end,
+        ingress_shmid: segment.shmid(),
+        mapper,
+        runtime_cores: u16::try_from(cores.runtime.len()).expect("at most NCPU cores"),
+        control_cpu: Some(cores.control_cpu.0),
+        park_cpus: vec![cores.park_cpu.0],
+        watch: Some(Box::new({
+            let watch = watch.clone();
+            move || {
+                if watch.check(clock.now()) {
+                    watch.interrupt();
+                }
+            }
+        })),
+        stop: stop.clone(),
+        stats: Arc::new(ControlStats::default()),
+    })
+    .context("cannot start the control thread")?;
+
+    watch.install().context("cannot prepare the polling loop")?;
+    pin_self(cores.dataplane_cpu)?;
+    let cpus = (0..=cores.runtime.iter().map(|c| c.core.0).max().unwrap_or(0))
+        .map(|n| cores.cpu_of(calisto::ids::CoreId(n)))
+        .collect();
+    let dataplane = Dataplane::new(
+        port,
+        Ingress::new(segment.region().clone()),
+        dataplane_end,
+        Arbiter::new(&cores.runtime, MAX_PROCS),
+        Effects::new(watch, cpus),
+        clock,
+        stats.clone(),
+        idle(config, cores),
+    );
+    log::info!(
+        "iokerneld: ready, core {} running dataplane",
+        cores.dataplane_cpu
+    );
+    let stopped = dataplane.run(stop);
+    if server.join().is_err() {
+        anyhow::bail!("the control thread panicked");
+    }
+    for counter in Counter::ALL {
+        let count = stats.get(*counter);
+        if count > 0 {
+            log::info!("stats: {} {count}", counter.label());
+        }
+    }
+    Ok(stopped)
+}
+
+fn idle(config: &Config, cores: &CorePlan) -> Idle {
+    match config.idle {
+        Some(calisto::config::Idle::Spin) => Idle::Spin,
+        Some(calisto::config::Idle::Yield) => Idle::Yield,
+        None if cores.dataplane_shared => Idle::Yield,
+        None => Idle::Spin,
+    }
+}
+
+fn pin_self(cpu: CpuId) -> Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu.index());
+    rustix::thread::sched_setaffinity(None, &set)
+        .with_context(|| format!("cannot pin the polling loop to CPU {cpu}"))
+}
+
+/// Says what would be done.
+fn dry_run(config: &Config, cores: &CorePlan) -> Result<()> {
+    println!("{cores}");
+    let pages = if config.huge_pages { "2 MiB" } else { "4 KiB" };
+    println!(
+        "ingress: {} MiB in {pages} pages, mode {:04o}",
+        calisto::abi::ingress::INGRESS_LEN >> 20,
+        config.shm_mode
+    );
+    println!("idle: {:?}", idle(config, cores));
+    match &config.port {
+        PortChoice::Loopback => println!("port: loopback, between local runtimes only"),
+        PortChoice::Dpdk(which) => println!("port: {}", probe(config, which, cores)?),
+    }
+    Ok(())
+}
+
+/// What the device is, and what of it is done in software.
+#[cfg(feature = "dpdk")]
+fn probe(config: &Config, which: &DpdkPort, cores: &CorePlan) -> Result<String> {
+    let eal = start_eal(config, cores)?;
+    let info = calisto::port::dpdk::probe(&eal, &port_sel(which))?;
+    Ok(info.to_string())
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn probe(_: &Config, _: &DpdkPort, _: &CorePlan) -> Result<String> {
+    anyhow::bail!("built without DPDK: use --port loopback, or build with the feature `dpdk`")
+}

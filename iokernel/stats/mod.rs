@@ -1,0 +1,156 @@
+//! Counters of the dataplane.
+//!
+//! One writer, the polling loop; anyone may read. A count costs a load and a
+//! store of a line that only the loop writes: no locked instruction.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+macro_rules! counters {
+    ($( $(#[doc = $doc:literal])+ $name:ident = $label:literal, )*) => {
+        /// What is counted. Labels are upstream's where upstream counts the same.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Counter { $( $(#[doc = $doc])+ $name, )* }
+
+        impl Counter {
+            /// All counters, in order.
+            pub const ALL: &[Counter] = &[$(Counter::$name),*];
+
+            /// The name shown to people and programs.
+            pub fn label(self) -> &'static str {
+                match self { $(Counter::$name => $label),* }
+            }
+
+            /// One line of explanation.
+            pub fn help(self) -> &'static str {
+                match self { $(Counter::$name => concat!($($doc),+).trim_ascii()),* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames taken from the port.
+    RxPulled = "RX_PULLED",
+    /// Frames put into an rxq.
+    RxDelivered = "RX_DELIVERED",
+    /// Frames dropped: no runtime has their destination address.
+    RxUnregisteredMac = "RX_UNREGISTERED_MAC",
+    /// Frames dropped: the kthread's rxq was full.
+    RxUnicastFail = "RX_UNICAST_FAIL",
+    /// Copies of a broadcast not delivered: an rxq was full.
+    RxBroadcastFail = "RX_BROADCAST_FAIL",
+    /// Frames dropped: multicast other than broadcast, or a broadcast with nobody to hear it.
+    RxUnhandled = "RX_UNHANDLED",
+    /// Frames dropped: shorter than an Ethernet header, or longer than a runtime's buffer may take.
+    RxBadLength = "RX_BAD_LENGTH",
+    /// Broadcasts dropped: too many others are still held by runtimes.
+    RxBroadcastLoans = "RX_BROADCAST_LOANS",
+    /// Join messages not delivered: an rxq was full.
+    RxJoinFail = "RX_JOIN_FAIL",
+    /// Commands taken from runtimes.
+    CommandsPulled = "COMMANDS_PULLED",
+    /// Received packets that runtimes returned.
+    RxReturned = "RX_RETURNED",
+    /// Returned tags that were not lent to the runtime that returned them.
+    RxBadTag = "RX_BAD_TAG",
+    /// Packets taken from runtimes.
+    TxPulled = "TX_PULLED",
+    /// Packets that the port did not take at once.
+    TxBackpressure = "TX_BACKPRESSURE",
+    /// Times that a runtime's packets were left waiting because it takes no completions.
+    TxThrottled = "TX_THROTTLED",
+    /// Completions sent to runtimes.
+    CompletionEnqueued = "COMPLETION_ENQUEUED",
+    /// Completions put on a runtime's overflow list.
+    TxCompletionOverflow = "TX_COMPLETION_OVERFLOW",
+    /// Completions sent from overflow lists.
+    CompletionDrained = "COMPLETION_DRAINED",
+    /// Rounds of the core arbiter.
+    Adjusts = "ADJUSTS",
+    /// Times a runtime was congested because its run queue stood still.
+    RqGrant = "RQ_GRANT",
+    /// Times a runtime was congested because an rxq stood still.
+    RxGrant = "RX_GRANT",
+    /// Times a runtime was congested because its timer was due.
+    TimerGrant = "TIMER_GRANT",
+    /// Kthreads woken on a core.
+    Wakes = "WAKES",
+    /// Kthreads asked to give up their core.
+    Preempts = "PREEMPTS",
+    /// Parks that stood.
+    Parks = "PARKS",
+    /// Parks that did not stand: messages were on their way.
+    ParksRefused = "PARKS_REFUSED",
+    /// Kthreads moved to another CPU before a wake.
+    Pins = "PINS",
+    /// Runtimes attached.
+    Attached = "ATTACHED",
+    /// Runtimes detached, for whatever reason.
+    Detached = "DETACHED",
+    /// Runtimes detached because they broke the contract.
+    Faults = "FAULTS",
+    /// Buffers taken back from runtimes that went away.
+    RxReclaimed = "RX_RECLAIMED",
+}
+
+/// Readable by any thread, written by one. See the module's head.
+#[derive(Debug, Clone)]
+pub struct Stats {
+    counts: Arc<[CachePadded<[AtomicU64; LINE]>]>,
+}
+
+/// Counters in one (padded) cache line.
+const LINE: usize = 8;
+
+impl Default for Stats {
+    fn default() -> Stats {
+        let lines = Counter::ALL.len().div_ceil(LINE);
+        Stats {
+            counts: (0..lines).map(|_| CachePadded::default()).collect(),
+        }
+    }
+}
+
+impl Stats {
+    /// Adds `n`. To be called by the one writer only.
+    #[inline]
+    pub fn add(&self, counter: Counter, n: u64) {
+        let cell = self.cell(counter);
+        // Relaxed load and store: the only writer cannot lose its own counts.
+        cell.store(cell.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+    }
+
+    /// The count. From another thread it may be a moment old.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.cell(counter).load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn cell(&self, counter: Counter) -> &AtomicU64 {
+        &self.counts[counter as usize / LINE][counter as usize % LINE]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_has_its_own_cell_and_name() {
+        let stats = Stats::default();
+        for (i, c) in Counter::ALL.iter().enumerate() {
+            stats.add(*c, i as u64 + 1);
+        }
+        for (i, c) in Counter::ALL.iter().enumerate() {
+            assert_eq!(stats.get(*c), i as u64 + 1, "{}", c.label());
+        }
+        let mut names: Vec<_> = Counter::ALL.iter().map(|c| c.label()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Counter::ALL.len());
+    }
+}

@@ -1,0 +1,155 @@
+//! A whole polling loop around a fake port.
+
+use std::sync::Arc;
+
+use crate::abi::ingress::{INGRESS_LEN, Ingress};
+use crate::abi::shm::ShmRegion;
+use crate::abi::types::rx_net_hdr;
+use crate::control::{ControlEnd, ToControl, ToDataplane, channel};
+use crate::cores::arbiter::{Arbiter, RuntimeCore};
+use crate::dataplane::effects::Effects;
+use crate::dataplane::{Dataplane, Idle};
+use crate::ids::{CoreId, Mac, ProcId, ProcSlot};
+use crate::stats::{Counter, Stats};
+use crate::testing::{FakePort, Peer, PeerSpec};
+use crate::time::Clock;
+
+/// A dataplane, the control thread's end of its rings, and the ingress region.
+#[derive(Debug)]
+pub struct World {
+    /// The loop; the test turns it.
+    pub dataplane: Dataplane<FakePort>,
+    /// What the control thread would hold.
+    pub control: ControlEnd,
+    /// What runtimes map.
+    pub ingress: Arc<ShmRegion>,
+    /// The loop's counters.
+    pub stats: Stats,
+}
+
+impl World {
+    /// A loop for `cores` runtime cores. Nothing is really pinned: every core
+    /// is whatever CPU the test runs on.
+    ///
+    /// # Panics
+    /// When the machine has no memory left.
+    pub fn new(cores: u16) -> World {
+        let ingress = Arc::new(ShmRegion::private(INGRESS_LEN).expect("shared memory"));
+        let (control, dataplane_end) = channel();
+        let stats = Stats::default();
+        let runtime: Vec<_> = (0..cores)
+            .map(|n| RuntimeCore {
+                core: CoreId(n),
+                sibling: None,
+            })
+            .collect();
+        let dataplane = Dataplane::new(
+            FakePort::new(ingress.clone()),
+            Ingress::new(ingress.clone()),
+            dataplane_end,
+            Arbiter::new(&runtime, crate::dataplane::loans::MAX_PROCS),
+            Effects::unpinned(),
+            Clock::calibrate(),
+            stats.clone(),
+            Idle::Spin,
+        );
+        World {
+            dataplane,
+            control,
+            ingress,
+            stats,
+        }
+    }
+
+    /// Attaches a runtime of `kthreads` kthreads in `slot` and gives the loop a
+    /// turn to launch it.
+    ///
+    /// # Panics
+    /// When the slot is taken.
+    pub fn attach(&mut self, slot: u16, kthreads: usize, guaranteed: u16) -> Peer {
+        let (peer, proc) = Peer::new(PeerSpec {
+            id: ProcId {
+                slot: ProcSlot(slot),
+                generation: 1,
+            },
+            mac: mac(slot),
+            kthreads,
+            guaranteed,
+            egress: 256,
+        });
+        self.control
+            .to_dataplane
+            .push(ToDataplane::Attach(proc))
+            .expect("room in the ring");
+        self.turns(2);
+        peer
+    }
+
+    /// The peer in `slot` hangs up.
+    ///
+    /// # Panics
+    /// When the ring is full.
+    pub fn hang_up(&mut self, slot: u16) {
+        let id = ProcId {
+            slot: ProcSlot(slot),
+            generation: 1,
+        };
+        self.control
+            .to_dataplane
+            .push(ToDataplane::Detach(id))
+            .expect("room in the ring");
+    }
+
+    /// The next runtime that the loop let go.
+    pub fn detached(&mut self) -> Option<ToControl> {
+        self.control.from_dataplane.pop().ok()
+    }
+
+    /// Turns the loop `n` times.
+    pub fn turns(&mut self, n: usize) {
+        for _ in 0..n {
+            self.dataplane.turn();
+        }
+    }
+
+    /// A UDP frame of flow `flow` arrives for the runtime in `slot`; its RSS
+    /// hash is `flow`. False if no buffer is free.
+    pub fn receive(&mut self, slot: u16, flow: u32) -> bool {
+        let frame = udp_frame(mac(slot), flow);
+        self.dataplane.port_mut().receive(&frame, flow)
+    }
+
+    /// The header of a received packet.
+    pub fn rx_hdr(&self, payload: u64) -> rx_net_hdr {
+        super::peer::rx_hdr(&self.ingress, payload)
+    }
+
+    /// A count.
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.stats.get(counter)
+    }
+}
+
+/// The address of the runtime in `slot`.
+pub fn mac(slot: u16) -> Mac {
+    let [a, b] = slot.to_be_bytes();
+    Mac([2, 0, 0, 0, a, b])
+}
+
+/// A UDP frame of 60 bytes; source address and port tell the flow.
+pub fn udp_frame(dst: Mac, flow: u32) -> [u8; 60] {
+    let mut f = [0_u8; 60];
+    f[..6].copy_from_slice(&dst.0);
+    f[6..12].copy_from_slice(&[2, 0xff, 0, 0, 0, 1]);
+    f[12..14].copy_from_slice(&[8, 0]);
+    f[14] = 0x45;
+    f[16..18].copy_from_slice(&46_u16.to_be_bytes());
+    f[22] = 64;
+    f[23] = 17;
+    f[26..30].copy_from_slice(&flow.to_be_bytes());
+    f[30..34].copy_from_slice(&[192, 168, 1, 3]);
+    f[34..36].copy_from_slice(&[0x10, (flow & 0xff) as u8]);
+    f[36..38].copy_from_slice(&5000_u16.to_be_bytes());
+    f[38..40].copy_from_slice(&26_u16.to_be_bytes());
+    f
+}

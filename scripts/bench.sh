@@ -1,0 +1,174 @@
+#!/usr/bin/env bash
+# Measures the whole dispatcher on two CPUs, alone or beside another one.
+set -euo pipefail
+
+usage() {
+	cat <<'USAGE'
+usage: scripts/bench.sh [OPTIONS]
+
+Builds the release, then runs iokerneld with a NIC emulator preloaded and a
+minimal runtime attached, case by case, and prints a table of medians.
+How to read it: apps/bench/README.md.
+
+  --against CMD     measure this dispatcher, too, each of its runs right after
+                    ours, and print the ratios. It is called as
+                    CMD [--virtual-cores N] -- EAL OPTIONS; give a wrapper for
+                    one with another command line
+  --iokerneld CMD   ours (target/release/iokerneld)
+  --rounds N        runs of each case (5)
+  --secs S          seconds of each measurement (3), after --warm S (1)
+  --cases LIST      of those below, with commas between (all)
+  --sink-cpu N      the runtime's CPU (0); the dispatcher chooses its own
+  --out FILE        keep the runs' raw figures there
+  --no-build        measure what is built already
+  -h, --help        this
+
+cases:
+  receive-1         flood, 1 kthread, 1 flow: received and completed
+  receive-1024      the same with 1024 flows
+  echo-1            256 requests under way, 1 kthread, 1024 flows, echoed
+  echo-10           the same with 10 kthreads (virtual cores) and 700,000 flows
+  flood-10          flood, 10 kthreads, 700,000 flows, echoed
+  latency-1         500,000 requests a second at random, 1 kthread, 1024 flows
+
+Needs root, libdpdk with its headers, two CPUs, and 450 free huge pages of
+2 MiB; takes the missing ones for the time of the measurement. Everything runs
+in namespaces of its own. Exit code: 0, 2 for bad usage, 1 for any failure.
+USAGE
+}
+
+fail() {
+	echo "bench.sh: $*" >&2
+	exit 1
+}
+
+bad_usage() {
+	echo "bench.sh: $* (see --help)" >&2
+	exit 2
+}
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+all_cases=receive-1,receive-1024,echo-1,echo-10,flood-10,latency-1
+against='' ours="$root/target/release/iokerneld" rounds=5 secs=3 warm=1
+cases=$all_cases sink_cpu=0 out='' build=1
+pages_needed=450
+
+while [ $# -gt 0 ]; do
+	case $1 in
+	-h | --help) usage && exit 0 ;;
+	--no-build) build=0 && shift && continue ;;
+	--against | --iokerneld | --rounds | --secs | --warm | --cases | --sink-cpu | --out) ;;
+	*) bad_usage "unknown option $1" ;;
+	esac
+	[ $# -ge 2 ] || bad_usage "$1 needs a value"
+	case $1 in
+	--against) against=$2 ;;
+	--iokerneld) ours=$2 ;;
+	--rounds) rounds=$2 ;;
+	--secs) secs=$2 ;;
+	--warm) warm=$2 ;;
+	--cases) cases=$2 ;;
+	--sink-cpu) sink_cpu=$2 ;;
+	--out) out=$2 ;;
+	esac
+	shift 2
+done
+[[ $rounds =~ ^[1-9][0-9]*$ ]] || bad_usage "--rounds $rounds: give a whole number from 1"
+[[ $secs =~ ^[0-9.]+$ && $warm =~ ^[0-9.]+$ ]] || bad_usage "--secs and --warm: give seconds"
+[[ $sink_cpu =~ ^[0-9]+$ ]] || bad_usage "--sink-cpu $sink_cpu: give a CPU number"
+for c in ${cases//,/ }; do
+	[[ ",$all_cases," == *",$c,"* ]] || bad_usage "--cases: no case $c"
+done
+
+# Builds as the caller, measures as root.
+build_all() {
+	command -v cargo >/dev/null || fail "no cargo: install Rust from https://rustup.rs"
+	pkg-config --exists libdpdk || fail "no libdpdk: apt-get install libdpdk-dev pkg-config"
+	(cd "$root" && cargo build --release --bin iokerneld && cargo build --release -p calisto-bench) >&2
+	mkdir -p "$root/target/bench"
+	# The words of pkg-config are options each.
+	# shellcheck disable=SC2046
+	cc -std=gnu11 -O3 -march=native -Wall -Wextra -shared -fPIC -fvisibility=hidden \
+		-o "$root/target/bench/nicgen.so" "$root"/apps/bench/nicgen/{nicgen,settings}.c \
+		$(pkg-config --cflags --libs-only-L libdpdk) \
+		-lrte_ethdev -lrte_mbuf -lrte_mempool -lrte_eal -ldl -lm >&2
+}
+[ "$build" -eq 0 ] || build_all
+for built in bench/nicgen.so release/sink release/bench-report; do
+	[ -e "$root/target/$built" ] || fail "target/$built is missing: run without --no-build"
+done
+
+[ "$(id -u)" -eq 0 ] || fail "measuring takes root (namespaces, huge pages): sudo $0 --no-build"
+[ "$(nproc --all)" -ge 2 ] || fail "one CPU only: the dispatcher and the runtime need one each"
+
+runs=$(mktemp)
+pages_file=/proc/sys/vm/nr_hugepages
+pages_before='' pages_set=''
+clean_up() {
+	rm -f "$runs"
+	# Only if nobody else has changed it since.
+	if [ -n "$pages_set" ] && [ "$(cat $pages_file)" = "$pages_set" ]; then
+		echo "$pages_before" >$pages_file
+	fi
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+free_pages() {
+	awk '/^HugePages_Free/ { print $2 }' /proc/meminfo
+}
+
+reserve_pages() {
+	local missing=$((pages_needed - $(free_pages)))
+	[ "$missing" -gt 0 ] || return 0
+	pages_before=$(cat $pages_file)
+	pages_set=$((pages_before + missing))
+	echo "$pages_set" >$pages_file
+	pages_set=$(cat $pages_file)
+	[ "$(free_pages)" -ge "$pages_needed" ] ||
+		fail "no room for $pages_needed huge pages of 2 MiB: free some memory, or reboot with hugepages=$pages_needed"
+}
+reserve_pages
+
+describe_machine() {
+	echo "machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)," \
+		"$(nproc --all) CPUs$(grep -qw hypervisor /proc/cpuinfo && echo ' (virtual)'), Linux $(uname -r)"
+	echo "pinning: sink on CPU $sink_cpu, dispatchers on the CPU that they choose"
+	echo "DPDK $(pkg-config --modversion libdpdk), $(git -C "$root" describe --always --dirty 2>/dev/null || echo 'no git')"
+	echo "load before: $(cut -d' ' -f1-3 /proc/loadavg); $rounds rounds of $secs s after $warm s"
+}
+
+# The settings of a case: what the emulator does, then kthreads and sink options.
+one_run() { # CASE COMMAND
+	local command=$2
+	local -a nic sink
+	case $1 in
+	receive-1) nic=(flood 1) sink=(1) ;;
+	receive-1024) nic=(flood 1024) sink=(1) ;;
+	echo-1) nic=(window 1024) sink=(1 --echo) ;;
+	echo-10) nic=(window 700000) sink=(10 --echo) ;;
+	flood-10) nic=(flood 700000) sink=(10 --echo) ;;
+	latency-1) nic=(open 1024) sink=(1 --echo) ;;
+	esac
+	NICGEN_MODE=${nic[0]} NICGEN_FLOWS=${nic[1]} NICGEN_WINDOW=256 NICGEN_PPS=500000 \
+		NICGEN_WARM_S=$warm NICGEN_SECS=$secs SINK_CPU=$sink_cpu TOOLS="$root/target/bench" \
+		"$root/apps/bench/run.sh" "${sink[0]}" "$command" "${sink[@]:1}"
+}
+
+measure() { # ROUND CASE WHO COMMAND
+	local figures
+	figures=$(one_run "$2" "$4") || fail "round $1, $2, $3: the run failed"
+	printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$figures" >>"$runs"
+	echo "round $1/$rounds $2 $3" >&2
+}
+
+describe_machine
+for ((round = 1; round <= rounds; round++)); do
+	for c in ${cases//,/ }; do
+		measure "$round" "$c" ours "$ours"
+		[ -z "$against" ] || measure "$round" "$c" other "$against"
+	done
+done
+echo
+"$root/target/release/bench-report" <"$runs"
+[ -z "$out" ] || cp "$runs" "$out"
