@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use calisto::abi::ingress::Ingress;
-use calisto::config::{Config, PortChoice};
+use calisto::config::{Config, DpdkPort, PortChoice};
 use calisto::control::ingress_segment::{IngressSegment, IngressSpec};
 use calisto::control::server::ControlStats;
 use calisto::control::socket::ControlSocket;
@@ -55,10 +55,53 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     Ok(())
 }
 
+#[cfg(feature = "dpdk")]
+fn run_dpdk(
+    config: &Config,
+    which: &DpdkPort,
+    cores: &CorePlan,
+    segment: &IngressSegment,
+    socket: ControlSocket,
+    stop: &Arc<AtomicBool>,
+) -> Result<()> {
+    use calisto::port::dpdk::Dpdk;
+    // DPDK wants the thread that starts it to be the one that polls.
+    let port = Dpdk::start(
+        start_eal(config, cores)?,
+        &port_sel(which),
+        segment.region().clone(),
+        segment.page_size(),
+    )?;
+    let mapper = port.mapper();
+    let Stopped { port, held } = serve(config, cores, segment, socket, port, mapper, stop)?;
+    drop(port);
+    drop(held);
+    Ok(())
+}
+
+#[cfg(feature = "dpdk")]
+fn start_eal(config: &Config, cores: &CorePlan) -> Result<calisto::port::dpdk::Eal> {
+    let eal = calisto::port::dpdk::EalConfig {
+        cpu: cores.dataplane_cpu.index(),
+        no_huge: !config.huge_pages,
+        args: config.eal_args.clone(),
+    };
+    Ok(calisto::port::dpdk::Eal::init(&eal)?)
+}
+
+#[cfg(feature = "dpdk")]
+fn port_sel(which: &DpdkPort) -> calisto::port::dpdk::PortSel {
+    use calisto::port::dpdk::PortSel;
+    match which {
+        DpdkPort::Id(id) => PortSel::Id(*id),
+        DpdkPort::Name(name) => PortSel::Name(name.clone()),
+    }
+}
+
 #[cfg(not(feature = "dpdk"))]
 fn run_dpdk(
     _: &Config,
-    _: &calisto::config::DpdkPort,
+    _: &DpdkPort,
     _: &CorePlan,
     _: &IngressSegment,
     _: ControlSocket,
@@ -96,8 +139,7 @@ fn serve<P: Port>(
     mapper: Arc<dyn DmaMapper>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Stopped<P>> {
-    let info = port.info();
-    log::info!("port: {} ({})", info.device, info.driver);
+    log::info!("port: {}", port.info());
     let clock = Clock::calibrate();
     let stats = Stats::default();
     let watch = WakeWatch::new();
@@ -182,8 +224,21 @@ fn dry_run(config: &Config, cores: &CorePlan) -> Result<()> {
     );
     println!("idle: {:?}", idle(config, cores));
     match &config.port {
-        PortChoice::Loopback => println!("port: loopback"),
-        PortChoice::Dpdk(which) => println!("port: dpdk {which:?}"),
+        PortChoice::Loopback => println!("port: loopback, between local runtimes only"),
+        PortChoice::Dpdk(which) => println!("port: {}", probe(config, which, cores)?),
     }
     Ok(())
+}
+
+/// What the device is, and what of it is done in software.
+#[cfg(feature = "dpdk")]
+fn probe(config: &Config, which: &DpdkPort, cores: &CorePlan) -> Result<String> {
+    let eal = start_eal(config, cores)?;
+    let info = calisto::port::dpdk::probe(&eal, &port_sel(which))?;
+    Ok(info.to_string())
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn probe(_: &Config, _: &DpdkPort, _: &CorePlan) -> Result<String> {
+    anyhow::bail!("built without DPDK: use --port loopback, or build with the feature `dpdk`")
 }

@@ -1,6 +1,29 @@
 //! What a runtime did wrong on the data path.
 
+use std::fmt;
+
 use crate::ids::KthreadIdx;
+
+/// A runtime's ring, for messages about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queue {
+    /// I/O kernel to runtime.
+    Rxq,
+    /// Packets from the runtime.
+    Txpktq,
+    /// Commands from the runtime.
+    Txcmdq,
+}
+
+impl fmt::Display for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Queue::Rxq => "rxq",
+            Queue::Txpktq => "txpktq",
+            Queue::Txcmdq => "txcmdq",
+        })
+    }
+}
 
 /// Why the dataplane gave a runtime up. Made in the polling loop: plain data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

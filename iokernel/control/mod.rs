@@ -18,14 +18,25 @@
 //! arrivals; whatever a refused registration brought (fds, mapping, guaranteed
 //! cores) is given back by drop.
 
+pub mod checks;
+pub mod error;
 pub mod faults;
 pub mod ingress_segment;
+pub mod kthreads;
+pub mod layout;
 pub mod messages;
 pub mod rate_limit;
+pub mod registration;
 pub mod server;
 pub mod socket;
 mod sysv;
+pub mod table;
+#[cfg(test)]
+mod test_runtime;
+#[cfg(test)]
+mod tests;
 
+pub use error::RegistrationError;
 pub use faults::Fault;
 pub use messages::{ControlEnd, DataplaneEnd, DetachReason, ToControl, ToDataplane, channel};
-pub use server::{Server, ServerConfig};
+pub use server::{ControlStats, Server, ServerConfig};

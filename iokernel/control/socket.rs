@@ -156,3 +156,24 @@ fn holder() -> Option<i32> {
             .then_some(pid)
     })
 }
+
+/// A pidfd of the process that connected (Linux 6.5); `None` where there is none to be had.
+pub fn peer_pidfd(connection: BorrowedFd<'_>) -> Option<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    /// asm-generic/socket.h.
+    const SO_PEERPIDFD: i32 = 77;
+    let mut fd: i32 = -1;
+    let mut len = libc::socklen_t::try_from(size_of::<i32>()).expect("4 bytes");
+    // SAFETY: the kernel writes at most `len` bytes, the size of `fd`.
+    let ret = unsafe {
+        libc::getsockopt(
+            connection.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERPIDFD,
+            (&raw mut fd).cast(),
+            &mut len,
+        )
+    };
+    // SAFETY: on success it is a new fd, and nobody else's.
+    (ret == 0 && fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}

@@ -17,6 +17,7 @@ pub mod hash;
 pub mod headers;
 pub mod loopback;
 
+use std::fmt;
 use std::ptr::NonNull;
 
 use crate::ids::{BufIdx, KthreadIdx, ProcId};
@@ -123,6 +124,31 @@ pub struct PortInfo {
     pub hw_rx_ip_csum: bool,
     /// The device fills in IPv4 header and TCP checksums.
     pub hw_tx_csum: bool,
+}
+
+impl fmt::Display for PortInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.device, self.driver)?;
+        if let Some(mac) = self.mac {
+            write!(f, ", address {mac}")?;
+        }
+        if let Some(node) = self.node {
+            write!(f, ", NUMA node {node}")?;
+        }
+        let software: Vec<&str> = [
+            (self.hw_rss, "RSS hash"),
+            (self.hw_rx_ip_csum, "RX IPv4 checksum"),
+            (self.hw_tx_csum, "TX IPv4 and TCP checksums"),
+        ]
+        .into_iter()
+        .filter_map(|(hardware, what)| (!hardware).then_some(what))
+        .collect();
+        if software.is_empty() {
+            f.write_str(", all offloads in hardware")
+        } else {
+            write!(f, ", in software: {}", software.join(", "))
+        }
+    }
 }
 
 /// Counters that a port keeps. All of them only grow.

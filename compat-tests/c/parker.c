@@ -1,0 +1,243 @@
+/*
+ * parker.c - a runtime that goes through every way of losing a core
+ *
+ * All kthreads go through the same phases, over and over. Whoever is awake
+ * moves the phases on; one kthread, the keeper, stays awake where the others
+ * park, so that somebody is there to wake them and to adopt what they left.
+ *
+ *   grow     look congested until every kthread has a core, or time is up
+ *   park     all but the keeper park with nothing left behind
+ *   join     all but the keeper park with a payload: each must be joined once
+ *   refuse   each parks with a message on its way: it must be woken at once,
+ *            on its core, and nothing may be joined
+ *   settle   the keeper sees the I/O kernel go round a few times, so that it
+ *            has forgotten that we were congested
+ *   timer    all park; the last leaves a deadline, and a core must come again
+ *            when it is due, not before
+ *   burn     all spin and look congested: to be preempted
+ */
+#include <sched.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "frame.h"
+#include "librt.h"
+
+enum {
+	cycles = RT_OWN_COUNTERS, grown, join_parks, refused, refused_elsewhere, not_refused,
+};
+
+static const char *const counters[] = {
+	"cycles", "grown", "join_parks", "refused", "refused_elsewhere", "not_refused", NULL,
+};
+
+enum phase { GROW, PARK, JOIN, REFUSE, SETTLE, TIMER, BURN };
+
+static const enum phase order[] = {
+	GROW, PARK, GROW, JOIN, GROW, REFUSE, PARK, SETTLE, TIMER, BURN,
+};
+#define NR_PHASES	(sizeof(order) / sizeof(order[0]))
+
+#define GROW_US		50000
+#define BURN_US		20000
+#define TIMER_US	10000
+/* A message is on its way for at most this long before a kthread gives up. */
+#define MESSAGE_US	20000
+/* A refused park is answered by then, however busy the machine. */
+#define REFUSED_US	5000000
+#define SETTLE_ROUNDS	4
+#define SETTLE_US	50
+
+/* Guarded by the lock; step and keeper are read without it. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static atomic_uint step_nr;		/* ever growing; the phase is order[step_nr % NR] */
+static atomic_int keeper;
+static uint64_t since_us, last_ping_us;
+static unsigned int pings;
+/* Kthreads that have begun, and finished, their refused park of this phase. */
+static atomic_int refuse_begun, refuse_done;
+/* The last step in which each kthread did what is done once a phase. */
+static unsigned int done_in[NCPU];
+
+static enum phase phase(void)
+{
+	return order[atomic_load(&step_nr) % NR_PHASES];
+}
+
+static void next_phase(struct kthread *k, uint64_t now)
+{
+	atomic_store(&keeper, k->idx);
+	atomic_store(&refuse_begun, 0);
+	atomic_store(&refuse_done, 0);
+	pings = 0;
+	since_us = now;
+	atomic_fetch_add(&step_nr, 1);
+	if (phase() == TIMER)
+		atomic_store(&k->rt->deadline_us, now + TIMER_US);
+	if (atomic_load(&step_nr) % NR_PHASES == 0)
+		rt_count(k, cycles);
+}
+
+/* A frame for nobody: all it brings is its completion. */
+static bool send_to_nobody(struct kthread *k)
+{
+	static const uint8_t nobody[6] = { 0x02, 0xff, 0xff, 0xff, 0xff, 0xfe };
+	uint8_t *f = rt_tx_frame(k);
+
+	if (!f)
+		return false;
+	frame_put_ipv4(f, k->rt, nobody, 0x0afffffe, PROTO_UDP, sizeof(struct udp_hdr));
+	frame_put_udp(f, 9, 9, 0);
+	return rt_tx_send(k, f, (uint32_t)(L4_AT + sizeof(struct udp_hdr)),
+			  OLFLAG_IPV4 | OLFLAG_IP_CHKSUM);
+}
+
+/* The keeper's rounds; true after the last. */
+static bool settled(struct kthread *k, uint64_t now)
+{
+	if (atomic_load(&keeper) != k->idx || rt_tx_pending(k->rt) || now - last_ping_us < SETTLE_US)
+		return false;
+	if (pings == SETTLE_ROUNDS)
+		return true;
+	if (send_to_nobody(k)) {
+		pings++;
+		last_ping_us = now;
+	}
+	return false;
+}
+
+/* Moves on when the phase has reached its aim; the lock is held. */
+static void advance(struct kthread *k)
+{
+	struct rt *rt = k->rt;
+	uint64_t now = rt_now_us(), spent = now - since_us;
+	int active = atomic_load(&rt->active);
+	bool next = false;
+
+	/* A keeper that was preempted cannot keep anything. */
+	if (!atomic_load(&rt->kthreads[atomic_load(&keeper)].running))
+		atomic_store(&keeper, k->idx);
+	switch (phase()) {
+	case GROW:
+		next = active == rt->cfg.kthreads;
+		if (next)
+			rt_count(k, grown);
+		next |= spent > GROW_US;
+		break;
+	case PARK:
+	case JOIN:
+		next = active == 1;
+		break;
+	case REFUSE:
+		next = atomic_load(&refuse_begun) >= active &&
+		       atomic_load(&refuse_done) == atomic_load(&refuse_begun);
+		if (!next && spent > REFUSED_US) {
+			rt_count(k, not_refused);
+			next = true;
+		}
+		break;
+	case SETTLE:
+		next = settled(k, now);
+		break;
+	case TIMER:
+		next = atomic_load(&rt->deadline_us) == 0;
+		break;
+	case BURN:
+		next = spent > BURN_US;
+		break;
+	}
+	if (next)
+		next_phase(k, now);
+}
+
+/* Parks with a message in the rxq that was not taken. */
+static void refuse(struct kthread *k)
+{
+	uint64_t end = rt_now_us() + MESSAGE_US;
+	int core = k->core;
+
+	atomic_fetch_add(&refuse_begun, 1);
+	if (send_to_nobody(k))
+		while (rt_rxq_empty(k) && !rt_preempted() && rt_now_us() < end)
+			sched_yield();
+	if (!rt_rxq_empty(k) && !rt_preempted()) {
+		rt_park(k, TXCMD_PARKED, 0);
+		rt_count(k, k->core == core ? refused : refused_elsewhere);
+	}
+	atomic_fetch_add(&refuse_done, 1);
+}
+
+/* True the first time in this step of the phases. */
+static bool once(struct kthread *k)
+{
+	unsigned int now = atomic_load(&step_nr) + 1;
+
+	if (done_in[k->idx] == now)
+		return false;
+	done_in[k->idx] = now;
+	return true;
+}
+
+static bool step(struct kthread *k)
+{
+	struct rt *rt = k->rt;
+	bool keep;
+
+	if (atomic_load(&rt->draining)) {
+		rt_set_congested(k, false);
+		atomic_store(&rt->deadline_us, 0);
+		return false;
+	}
+	if (pthread_mutex_trylock(&lock) == 0) {
+		advance(k);
+		pthread_mutex_unlock(&lock);
+	}
+	keep = atomic_load(&keeper) == k->idx;
+	rt_set_congested(k, phase() == GROW || phase() == BURN);
+	switch (phase()) {
+	case GROW:
+	case BURN:
+		break;
+	case PARK:
+	case SETTLE:
+		if (!keep)
+			rt_park_idle(k);
+		break;
+	case JOIN:
+		if (keep)
+			break;
+		if (once(k)) {
+			rt_count(k, join_parks);
+			rt_park_joinable(k);
+		} else {
+			rt_park_idle(k);
+		}
+		break;
+	case REFUSE:
+		if (once(k))
+			refuse(k);
+		break;
+	case TIMER:
+		if (atomic_load(&rt->deadline_us))
+			rt_park_idle(k);
+		break;
+	}
+	/* It decides itself when to park. */
+	return true;
+}
+
+static bool on_frame(struct kthread *k, const struct rx_frame *f)
+{
+	(void)k;
+	(void)f;
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct rt_program parker = {
+		.name = "parker", .counters = counters, .on_frame = on_frame, .step = step,
+	};
+
+	return rt_main(&parker, argc, argv);
+}

@@ -1,0 +1,241 @@
+//! A host: namespaces, one `iokerneld`, runtimes; and proof that nothing is left.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::child::eventually;
+use crate::daemon::Daemon;
+use crate::namespace::Namespaces;
+use crate::runtime::{Running, Runtime};
+use crate::skip::skip;
+use crate::veth::{self, Peer};
+
+/// Huge pages of 2 MiB that a daemon on a DPDK port and a few runtimes take:
+/// 256 for the ingress region, 64 for DPDK, the rest for regions.
+const HUGE_PAGES: u64 = 400;
+
+/// One case at a time: a dataplane takes a CPU, and its memory half a GiB.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+/// Held by a case for as long as it uses the machine.
+#[derive(Debug)]
+pub struct Turn(#[allow(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
+
+impl Turn {
+    /// Waits for this test's turn.
+    pub fn take() -> Arc<Turn> {
+        let guard = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+        #[allow(
+            clippy::arc_with_non_send_sync,
+            reason = "shared by hosts of one thread"
+        )]
+        Arc::new(Turn(guard))
+    }
+}
+
+/// A private world for one `iokerneld`.
+#[derive(Debug)]
+pub struct Host {
+    /// Dropped first, so that its end comes before the namespaces'.
+    daemon: Option<Daemon>,
+    space: Namespaces,
+    args: Vec<String>,
+    /// Regions of 2 MiB pages, unless a runtime asks otherwise.
+    huge: bool,
+    /// DPDK's name for this daemon, in file names.
+    prefix: Option<String>,
+    dir: PathBuf,
+    _turn: Arc<Turn>,
+}
+
+/// A name that no other test run uses.
+fn unique_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("calisto-test-{}-{n}", std::process::id())
+}
+
+/// Free huge pages of 2 MiB.
+pub fn free_huge_pages() -> u64 {
+    let path = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+    let text = std::fs::read_to_string(path);
+    text.ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0)
+}
+
+impl Host {
+    /// A host with namespaces and no daemon yet; `None`, said loudly, if this
+    /// machine does not allow namespaces.
+    pub fn bare(case: &str, turn: Arc<Turn>) -> Option<Host> {
+        let space = match Namespaces::new() {
+            Ok(space) => space,
+            Err(e) => {
+                skip(case, &format!("namespaces are not allowed here: {e}"));
+                return None;
+            }
+        };
+        let dir = std::env::temp_dir().join(unique_name());
+        std::fs::create_dir(&dir).expect("a test can write to the temporary directory");
+        Some(Host {
+            daemon: None,
+            space,
+            args: Vec::new(),
+            huge: false,
+            prefix: None,
+            dir,
+            _turn: turn,
+        })
+    }
+
+    /// A daemon on the loopback port, with four cores to give, ready.
+    pub fn loopback(case: &str) -> Option<Host> {
+        Host::loopback_with(case, &["--virtual-cores", "4"])
+    }
+
+    /// The same with other options than `--port loopback --no-huge`.
+    pub fn loopback_with(case: &str, options: &[&str]) -> Option<Host> {
+        let mut host = Host::bare(case, Turn::take())?;
+        host.args = ["--port", "loopback", "--no-huge"]
+            .iter()
+            .chain(options)
+            .map(ToString::to_string)
+            .collect();
+        host.start_daemon();
+        Some(host)
+    }
+
+    /// A daemon on one end of a veth pair by `net_af_packet`, and Linux, with
+    /// the address 10.0.255.1/16, at the other.
+    pub fn veth(case: &str) -> Option<(Host, Peer)> {
+        let turn = Turn::take();
+        if let Err(why) = veth::possible() {
+            skip(case, &why);
+            return None;
+        }
+        let mut host = Host::bare(case, turn)?;
+        let peer = Peer::connect(&host.space);
+        host.use_dpdk(veth::HOST_END, &["--virtual-cores", "4"]);
+        host.start_daemon();
+        Some((host, peer))
+    }
+
+    /// Sets the daemon's options for DPDK's port on the interface `iface`.
+    pub fn use_dpdk(&mut self, iface: &str, options: &[&str]) {
+        let prefix = self.prefix.insert(unique_name()).clone();
+        let vdev = format!("--vdev=net_af_packet0,iface={iface}");
+        let file_prefix = format!("--file-prefix={prefix}");
+        self.huge = free_huge_pages() >= HUGE_PAGES;
+        self.args = options.iter().map(ToString::to_string).collect();
+        if !self.huge {
+            self.args.push("--no-huge".into());
+        }
+        self.args
+            .extend(["--".into(), "--no-pci".into(), vdev, file_prefix]);
+    }
+
+    /// Starts the daemon, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn start_daemon(&mut self) {
+        self.daemon = Some(Daemon::start(&self.space, &self.args));
+    }
+
+    /// The running daemon.
+    ///
+    /// # Panics
+    /// When it was stopped.
+    pub fn daemon(&mut self) -> &mut Daemon {
+        self.daemon.as_mut().expect("the daemon is running")
+    }
+
+    /// Ends the daemon as an operator does. It must exit with 0, also with
+    /// runtimes attached.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn stop_daemon(&mut self) {
+        let mut daemon = self.daemon.take().expect("the daemon is running");
+        assert!(
+            daemon.is_running(),
+            "iokerneld had ended:\n{}",
+            daemon.log()
+        );
+        let status = daemon.terminate();
+        assert!(status.success(), "iokerneld: {status}:\n{}", daemon.log());
+    }
+
+    /// Starts a runtime and waits until it has been given a core.
+    pub fn start(&self, runtime: Runtime) -> Running {
+        self.spawn(runtime).attached()
+    }
+
+    /// Starts a runtime and waits for nothing.
+    pub fn spawn(&self, runtime: Runtime) -> Running {
+        runtime.spawn(&self.space, self.huge)
+    }
+
+    /// A command inside the host's namespaces.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        self.space.command(program)
+    }
+
+    /// The host's namespaces.
+    pub fn space(&self) -> &Namespaces {
+        &self.space
+    }
+
+    /// A directory that goes away with the host.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Ends the daemon, and asserts that it left nothing: no segment, no
+    /// process, no file of huge pages. Runtimes must have ended before.
+    ///
+    /// # Panics
+    /// Naming what is left.
+    pub fn finish(mut self) {
+        if self.daemon.is_some() {
+            self.stop_daemon();
+        }
+        // A killed process may take a moment to be gone.
+        eventually("every process of the host has ended", || {
+            self.space.processes().is_empty()
+        });
+        let segments = self.space.segments();
+        assert!(
+            segments.is_empty(),
+            "segments are left:\n{}",
+            segments.join("\n")
+        );
+        let files = self.huge_files();
+        assert!(files.is_empty(), "files of huge pages are left: {files:?}");
+    }
+
+    fn huge_files(&self) -> Vec<PathBuf> {
+        let Some(prefix) = &self.prefix else {
+            return Vec::new();
+        };
+        let files = std::fs::read_dir("/dev/hugepages").into_iter().flatten();
+        files
+            .flatten()
+            .filter(|f| f.file_name().to_string_lossy().starts_with(prefix.as_str()))
+            .map(|f| f.path())
+            .collect()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.daemon = None;
+        for file in self.huge_files() {
+            let _ = std::fs::remove_file(file);
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+        if let Some(prefix) = &self.prefix {
+            let _ = std::fs::remove_dir_all(Path::new("/var/run/dpdk").join(prefix));
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Our C runtimes: what to start, what runs, what it reported.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::child::Child;
+use crate::namespace::Namespaces;
+
+/// Counters that only a fault of the I/O kernel raises. See `c/librt.h`.
+const FAULTS: &[&str] = &[
+    "bad_first_wake",
+    "bad_core",
+    "bad_affinity",
+    "double_core",
+    "joins_repeated",
+    "joins_alien",
+    "joins_missing",
+    "rx_bad_place",
+    "rx_bad_len",
+    "rx_alien_mac",
+    "rx_bad_csum_type",
+    "rx_bad_ip_csum",
+    "rx_bad_l4_csum",
+    "rx_bad_hash",
+    "rx_alien_cmd",
+    "bad_completions",
+    "lost_completions",
+    "stranded",
+];
+
+/// A C runtime that may be started. Runtime `n` has the MAC address
+/// `02:00:00:00:hh:ll` and the IPv4 address `10.0.h.l`, `n` being `256 h + l`.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    program: &'static str,
+    number: u16,
+    args: Vec<String>,
+    huge: Option<bool>,
+}
+
+/// The MAC address of runtime `n`.
+pub fn mac(n: u16) -> String {
+    let [h, l] = n.to_be_bytes();
+    format!("02:00:00:00:{h:02x}:{l:02x}")
+}
+
+/// The IPv4 address of runtime `n`.
+pub fn ip(n: u16) -> std::net::Ipv4Addr {
+    let [h, l] = n.to_be_bytes();
+    std::net::Ipv4Addr::new(10, 0, h, l)
+}
+
+impl Runtime {
+    fn new(program: &'static str, number: u16) -> Runtime {
+        let runtime = Runtime {
+            program,
+            number,
+            args: Vec::new(),
+            huge: None,
+        };
+        runtime
+            .set("mac", mac(number))
+            .set("ip", ip(number))
+            .set("guaranteed", 1)
+    }
+
+    /// Answers ARP, pings, UDP and TCP.
+    pub fn echo(number: u16) -> Runtime {
+        Runtime::new("echo", number)
+    }
+
+    /// Sends and checks the answers. Say [`to`](Self::to) whom, and what.
+    pub fn sender(number: u16) -> Runtime {
+        Runtime::new("sender", number)
+    }
+
+    /// Counts broadcasts.
+    pub fn listener(number: u16) -> Runtime {
+        Runtime::new("listener", number)
+    }
+
+    /// Wants every core, and parks only when preempted.
+    pub fn burner(number: u16) -> Runtime {
+        Runtime::new("burner", number)
+    }
+
+    /// Goes through every way of parking.
+    pub fn parker(number: u16) -> Runtime {
+        Runtime::new("parker", number)
+    }
+
+    /// Sets any option of the program (its source says which there are).
+    #[must_use]
+    pub fn set(mut self, option: &str, value: impl ToString) -> Runtime {
+        self.args.push(format!("--{option}"));
+        self.args.push(value.to_string());
+        self
+    }
+
+    /// Kthreads, and how many of them have a core whenever they want one.
+    #[must_use]
+    pub fn kthreads(self, kthreads: u32, guaranteed: u32) -> Runtime {
+        self.set("kthreads", kthreads).set("guaranteed", guaranteed)
+    }
+
+    /// A sender's destination: runtime `number`.
+    #[must_use]
+    pub fn to(self, number: u16) -> Runtime {
+        self.set("peer-mac", mac(number)).set("peer-ip", ip(number))
+    }
+
+    /// A sender's destination: everyone.
+    #[must_use]
+    pub fn to_all(self) -> Runtime {
+        self.set("peer-mac", "ff:ff:ff:ff:ff:ff")
+            .set("peer-ip", "255.255.255.255")
+            .set("flood", 1)
+    }
+
+    /// A sender's number of packets.
+    #[must_use]
+    pub fn count(self, packets: u32) -> Runtime {
+        self.set("count", packets)
+    }
+
+    /// A region of 2 MiB pages or of 4 KiB ones; default: as the host has it.
+    #[must_use]
+    pub fn huge_pages(mut self, huge: bool) -> Runtime {
+        self.huge = Some(huge);
+        self
+    }
+
+    /// As small as a runtime can be: 4 KiB pages, short rings, few buffers.
+    #[must_use]
+    pub fn small(self) -> Runtime {
+        self.huge_pages(false)
+            .set("ring", 64)
+            .set("egress-bufs", 32)
+    }
+
+    /// Starts it inside `space`; does not wait for the I/O kernel's first wake.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    pub fn spawn(self, space: &Namespaces, huge: bool) -> Running {
+        let path = PathBuf::from(env!("CALISTO_C_RUNTIMES")).join(self.program);
+        let pages = if self.huge.unwrap_or(huge) {
+            "huge"
+        } else {
+            "small"
+        };
+        let name = format!("{} {}", self.program, self.number);
+        let mut command = space.command(&path);
+        command.args(&self.args).args(["--pages", pages]);
+        let child = Child::spawn(name, &mut command)
+            .unwrap_or_else(|e| panic!("cannot run {}: {e}", path.display()));
+        Running { child }
+    }
+}
+
+/// A runtime that was started; killed on drop.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+}
+
+impl Running {
+    /// Waits until the I/O kernel has woken its first kthread.
+    ///
+    /// # Panics
+    /// When it ends before: with what it said.
+    #[must_use]
+    pub fn attached(mut self) -> Running {
+        if self.child.wait_line(|l| l == "attached").is_none() {
+            let status = self.child.wait();
+            panic!(
+                "{}: {status}:\n{}",
+                self.child.name(),
+                self.child.lines().join("\n")
+            );
+        }
+        self
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// Lets it come to an end of its own (a sender's count), for its report.
+    pub fn wait(mut self) -> Report {
+        let status = self.child.wait();
+        let lines = self.child.lines();
+        let said = lines.join("\n");
+        assert!(status.success(), "{}: {status}:\n{said}", self.child.name());
+        let json = lines
+            .iter()
+            .find(|l| l.starts_with('{'))
+            .unwrap_or_else(|| panic!("{} gave no report:\n{said}", self.child.name()));
+        Report {
+            name: self.child.name().to_owned(),
+            fields: serde_json::from_str(json).expect("reports are JSON"),
+        }
+    }
+
+    /// Asks it to end, for its report.
+    pub fn stop(mut self) -> Report {
+        self.child.signal(libc::SIGTERM);
+        self.wait()
+    }
+
+    /// Kills it, like `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill();
+    }
+}
+
+/// What a runtime saw, counted.
+#[derive(Debug)]
+pub struct Report {
+    name: String,
+    fields: Value,
+}
+
+impl Report {
+    /// One counter.
+    ///
+    /// # Panics
+    /// When the report has no such field.
+    pub fn get(&self, counter: &str) -> u64 {
+        self.fields[counter]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{}: no counter {counter}: {}", self.name, self.fields))
+    }
+
+    /// The cores that it was given, in order.
+    pub fn cores(&self) -> Vec<u64> {
+        let cores = self.fields["cores"].as_array();
+        cores
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_u64)
+            .collect()
+    }
+
+    /// Asserts that it found no fault of the I/O kernel.
+    ///
+    /// # Panics
+    /// Naming every counter of a fault that is not 0.
+    pub fn assert_good(&self) -> &Report {
+        self.assert_zero(FAULTS)
+    }
+
+    /// Asserts that all of these are 0.
+    ///
+    /// # Panics
+    /// Naming those that are not.
+    pub fn assert_zero(&self, counters: &[&str]) -> &Report {
+        let bad: Vec<_> = counters.iter().filter(|c| self.get(c) != 0).collect();
+        assert!(
+            bad.is_empty(),
+            "{}: {bad:?} are not 0: {}",
+            self.name,
+            self.fields
+        );
+        self
+    }
+
+    /// Asserts that none of these is 0: each path was seen.
+    ///
+    /// # Panics
+    /// Naming those that are 0.
+    pub fn assert_seen(&self, counters: &[&str]) -> &Report {
+        let unseen: Vec<_> = counters.iter().filter(|c| self.get(c) == 0).collect();
+        assert!(
+            unseen.is_empty(),
+            "{}: {unseen:?} are 0: {}",
+            self.name,
+            self.fields
+        );
+        self
+    }
+}
