@@ -12,7 +12,7 @@ const OLDEST: &str = "22.11";
 /// Functions of the library, as regular expressions.
 const FUNCTIONS: &[&str] = &[
     "rte_eal_(init|cleanup|iova_mode)",
-    "rte_(strerror|version|socket_id|openlog_stream)",
+    "rte_strerror",
     "rte_extmem_(un)?register",
     "rte_mem_virt2iova",
     "rte_dev_(name|bus|dma_map|dma_unmap)",
@@ -36,13 +36,7 @@ const TYPES: &[&str] = &[
 ];
 
 /// Types of which only pointers are passed on.
-const OPAQUE: &[&str] = &[
-    "rte_mempool",
-    "rte_device",
-    "rte_bus",
-    "rte_memzone",
-    "_IO_FILE",
-];
+const OPAQUE: &[&str] = &["rte_mempool", "rte_device", "rte_bus", "rte_memzone"];
 
 /// Gives the constants of wrapper.h the names that DPDK has for them.
 #[derive(Debug)]

@@ -3,7 +3,8 @@
  *
  * It tells the probes of broadcasts apart by their number, so that one that
  * came twice, or never, is seen. With --hold N it keeps the first N frames
- * and never gives their buffers back: what a runtime that is killed leaves.
+ * and never gives their buffers back: what a runtime that is killed leaves. It
+ * says "holding" when it has them all.
  */
 #include <string.h>
 
@@ -43,11 +44,14 @@ static bool on_frame(struct kthread *k, const struct rx_frame *f)
 
 	if (frame_ipv4(f->data, f->len, &v) && (p = probe_of(&v)))
 		on_probe(k, p);
-	if (atomic_load(&to_hold) > 0 && atomic_fetch_sub(&to_hold, 1) > 0) {
-		rt_count(k, held);
-		return false;
+	if (atomic_load(&to_hold) <= 0)
+		return true;
+	rt_count(k, held);
+	if (atomic_fetch_sub(&to_hold, 1) == 1) {
+		printf("holding\n");
+		fflush(stdout);
 	}
-	return true;
+	return false;
 }
 
 int main(int argc, char **argv)

@@ -190,6 +190,9 @@ static bool step(struct kthread *k)
 		n++;
 	if (cfg.count && (cfg.flood ? next_seq > cfg.count : nr_replies + nr_lost >= cfg.count))
 		rt_finish(k->rt);
+	/* Nobody answers: do not go on for ever. */
+	if (nr_lost >= cfg.window)
+		rt_finish(k->rt);
 	/* The last active kthread must look for lost packets again. */
 	atomic_store(&k->rt->deadline_us, now + 100000);
 	pthread_mutex_unlock(&lock);

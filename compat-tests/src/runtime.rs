@@ -188,6 +188,15 @@ impl Running {
         self.child.pid()
     }
 
+    /// Waits until it writes the line `text`.
+    ///
+    /// # Panics
+    /// When it ends before.
+    pub fn wait_for(&self, text: &str) {
+        let line = self.child.wait_line(|l| l == text);
+        assert!(line.is_some(), "{} never said {text:?}", self.child.name());
+    }
+
     /// Lets it come to an end of its own (a sender's count), for its report.
     pub fn wait(mut self) -> Report {
         let status = self.child.wait();

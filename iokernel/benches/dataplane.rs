@@ -23,7 +23,10 @@ fn world(kthreads: usize) -> (World, Peer) {
         if world.count(calisto::stats::Counter::Wakes) >= kthreads as u64 {
             break;
         }
-        assert!(n < 10_000_000, "{active} of {kthreads} kthreads were granted a core");
+        assert!(
+            n < 10_000_000,
+            "{active} of {kthreads} kthreads were granted a core"
+        );
         peer.set_runqueue(0, n + 1, n.saturating_sub(1));
         world.turns(1);
     }
@@ -72,7 +75,14 @@ fn next(seed: &mut u64) -> u32 {
 fn dispatch(c: &mut Criterion) {
     let mut group = c.benchmark_group("rx/dispatch/64");
     group.throughput(Throughput::Elements(u64::from(BURST)));
-    for (kthreads, flows) in [(1, 1), (1, 1024), (1, 700_000), (10, 1), (10, 1024), (10, 700_000)] {
+    for (kthreads, flows) in [
+        (1, 1),
+        (1, 1024),
+        (1, 700_000),
+        (10, 1),
+        (10, 1024),
+        (10, 700_000),
+    ] {
         let (mut world, mut peer) = world(kthreads);
         let mut seed = 88_172_645_463_325_252;
         let id = BenchmarkId::new(format!("{kthreads} kthreads"), format!("{flows} flows"));

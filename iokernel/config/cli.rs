@@ -71,14 +71,14 @@ impl Cli {
     }
 }
 
-/// The first line of clap's message, with its tip.
+/// The first line of clap's message, with what it takes to be meant.
 fn one_line(message: &str) -> String {
     let mut lines = message.lines().map(str::trim);
     let first = lines.next().unwrap_or_default();
     let first = first.strip_prefix("error: ").unwrap_or(first);
     match lines.find_map(|line| line.strip_prefix("tip: ")) {
-        Some(tip) => format!("{first}: {tip}"),
-        None => format!("{first}: see --help"),
+        Some(tip) if tip.contains("similar") => format!("{first}: {tip}"),
+        _ => format!("{first}: see --help (DPDK's own options come after ` -- `)"),
     }
 }
 

@@ -6,6 +6,8 @@
 //! a byte of it is believed; nothing is created, and no memory is touched but
 //! the header and what later goes through its rings.
 
+#![allow(unsafe_code, reason = "guards a mapping")]
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,6 +23,7 @@ use super::error::{KthreadError, RegistrationError};
 use super::kthreads::{self, PeerThreads};
 use super::layout::{self, KthreadViews};
 use super::registration::RawRegistration;
+use super::sigbus::{Guard, Leftovers};
 use super::socket::{Peer, peer_pidfd};
 use super::sysv::{self, SegmentInfo};
 
@@ -35,11 +38,13 @@ pub struct Context {
 
 /// A runtime that is sound by itself. Dropping it gives everything back.
 ///
-/// Views come before the region that they point into, so they are dropped first.
+/// Views come before the region that they point into, so they are dropped first;
+/// the guard after the last use of the region, before the region.
 #[derive(Debug)]
 pub struct Candidate {
     kthreads: Box<[Kthread]>,
     mapping: Mapping,
+    guard: Guard,
     region: ShmRegion,
     /// Its segment.
     pub shmid: i32,
@@ -59,11 +64,11 @@ impl Candidate {
         self.kthreads.iter().map(|kthread| kthread.tid)
     }
 
-    /// What the dataplane gets, and the connection.
+    /// What the dataplane gets, and what the table keeps.
     ///
     /// # Panics
     /// When `guaranteed_cores` is beyond `u16`: it was reserved from 256 at most.
-    pub fn into_proc(self, id: ProcId) -> (Box<Proc>, OwnedFd) {
+    pub(super) fn into_proc(self, id: ProcId) -> (Box<Proc>, OwnedFd, Guard) {
         let proc = Box::new(Proc {
             id,
             pid: self.peer.pid,
@@ -77,7 +82,7 @@ impl Candidate {
             mapping: self.mapping,
             region: self.region,
         });
-        (proc, self.connection)
+        (proc, self.connection, self.guard)
     }
 }
 
@@ -94,7 +99,7 @@ pub fn check(raw: RawRegistration, context: &Context) -> Result<Candidate, Regis
     }
     let process = peer_pidfd(raw.connection.as_fd());
     kthreads::check_eventfds(&raw.fds).map_err(kthread_error)?;
-    let (shmid, region) = attach(&raw, context)?;
+    let (shmid, region, guard, page_size) = attach(&raw, context)?;
     let layout = layout::read(&region, raw.fds.len())?;
     let threads = PeerThreads::of(peer.pid);
     let kthreads = layout
@@ -106,11 +111,13 @@ pub fn check(raw: RawRegistration, context: &Context) -> Result<Candidate, Regis
             kthread(&threads, views, efd).map_err(|error| kthread_error((i, error)))
         })
         .collect::<Result<Box<[Kthread]>, _>>()?;
+    if guard.hit() {
+        return Err(RegistrationError::MemoryGone);
+    }
     // Its pid was the peer's when it connected. If the peer still lives, it was so all the time.
     if process.is_some_and(|pidfd| kthreads::has_ended(&pidfd)) {
         return Err(RegistrationError::PeerGone);
     }
-    let page_size = page_size(&region).map_err(|e| RegistrationError::Os("reading smaps", e))?;
     let mapper = Arc::clone(&context.mapper);
     let mapping = Mapping::new(mapper, region.base(), region.len(), page_size)
         .map_err(RegistrationError::Mapping)?;
@@ -124,6 +131,7 @@ pub fn check(raw: RawRegistration, context: &Context) -> Result<Candidate, Regis
     Ok(Candidate {
         kthreads,
         mapping,
+        guard,
         region,
         shmid,
         mac: layout.mac,
@@ -157,7 +165,10 @@ fn kthread(
 }
 
 /// Attaches the peer's own segment.
-fn attach(raw: &RawRegistration, context: &Context) -> Result<(i32, ShmRegion), RegistrationError> {
+fn attach(
+    raw: &RawRegistration,
+    context: &Context,
+) -> Result<(i32, ShmRegion, Guard, usize), RegistrationError> {
     if raw.key == types::INGRESS_MBUF_SHM_KEY {
         return Err(RegistrationError::IngressSegment(raw.key));
     }
@@ -186,7 +197,13 @@ fn attach(raw: &RawRegistration, context: &Context) -> Result<(i32, ShmRegion), 
     if !same || !may_use(raw.peer.uid, &after) {
         return Err(RegistrationError::SegmentChanged(shmid));
     }
-    Ok((shmid, region))
+    let page_size = page_size(&region).map_err(|e| RegistrationError::Os("reading smaps", e))?;
+    let start = region.base().as_ptr().addr();
+    // SAFETY: the whole segment is mapped, and the region lets go of it after the guard
+    // (Candidate's field order; departures.rs drops the table's entry first).
+    let guard = unsafe { Guard::new(start, after.size, page_size, Leftovers::Unmap) };
+    let guard = guard.expect("there is a guard for every runtime and registration");
+    Ok((shmid, region, guard, page_size))
 }
 
 /// A peer may offer segments of its own user; root may offer any.

@@ -81,6 +81,9 @@ pub enum RegistrationError {
     /// The segment is not the one that was checked.
     #[error("segment {0} was replaced meanwhile")]
     SegmentChanged(i32),
+    /// Pages of its region could not be had.
+    #[error("its memory is not there: no huge page was free for it (SHM_NORESERVE?)")]
+    MemoryGone,
     /// Something in the header.
     #[error(transparent)]
     Layout(#[from] LayoutError),

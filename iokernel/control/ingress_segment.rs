@@ -8,7 +8,7 @@
 //! Invariant: every page is allocated before anyone uses it, so that a lack of
 //! memory is an error at start-up and not a SIGBUS under load.
 
-#![allow(unsafe_code, reason = "populates a mapping")]
+#![allow(unsafe_code, reason = "populates and guards a mapping")]
 
 use std::fs;
 use std::io;
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use crate::abi::shm::ShmRegion;
 use crate::abi::types;
 
+use super::sigbus::{Guard, Leftovers};
 use super::sysv;
 
 /// `SHM_HUGE_2MB` (linux/shm.h): log2 of the page size, in bits 26 to 31.
@@ -148,8 +149,10 @@ impl std::fmt::Display for Pids<'_> {
 #[derive(Debug)]
 pub struct IngressSegment {
     region: Arc<ShmRegion>,
-    guard: RemoveOnDrop,
+    id: RemoveOnDrop,
     page_size: usize,
+    /// Any runtime may punch holes into the segment.
+    _guard: Option<Guard>,
 }
 
 #[derive(Debug)]
@@ -172,14 +175,19 @@ impl IngressSegment {
     /// One line each, see [`IngressError`]. Nothing stays behind.
     pub fn create(spec: &IngressSpec) -> Result<IngressSegment, IngressError> {
         remove_stale(spec)?;
-        let guard = RemoveOnDrop(make(spec)?);
-        let region =
-            ShmRegion::attach(guard.0, spec.len).map_err(|e| IngressError::Os("shmat", e))?;
+        let id = RemoveOnDrop(make(spec)?);
+        let region = ShmRegion::attach(id.0, spec.len).map_err(|e| IngressError::Os("shmat", e))?;
         populate(&region, spec)?;
+        let page_size = if spec.huge_pages { 2 << 20 } else { 4096 };
+        let start = region.base().as_ptr().addr();
+        // SAFETY: the mapping is this region's, which the segment holds as long as the guard;
+        // what others hold of it may stay in use after that.
+        let guard = unsafe { Guard::new(start, region.len(), page_size, Leftovers::Keep) };
         Ok(IngressSegment {
             region: Arc::new(region),
-            guard,
-            page_size: if spec.huge_pages { 2 << 20 } else { 4096 },
+            id,
+            page_size,
+            _guard: guard,
         })
     }
 
@@ -190,7 +198,7 @@ impl IngressSegment {
 
     /// The segment's id.
     pub fn shmid(&self) -> i32 {
-        self.guard.0
+        self.id.0
     }
 
     /// Bytes of one page.

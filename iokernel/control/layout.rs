@@ -84,6 +84,9 @@ pub fn read(region: &ShmRegion, fds: usize) -> Result<Layout, LayoutError> {
         });
     }
     let need = size_of::<control_hdr>() + count * size_of::<thread_spec>();
+    if need > region.len() {
+        return Err(too_short(header.thread_count, need));
+    }
     let mac = Mac(header.mac);
     if mac.is_multicast() || mac == Mac::default() {
         return Err(LayoutError::Mac(mac));

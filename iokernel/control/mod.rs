@@ -21,6 +21,7 @@
 pub mod checks;
 pub mod error;
 pub mod faults;
+pub mod fd_limit;
 pub mod ingress_segment;
 pub mod kthreads;
 pub mod layout;
@@ -28,6 +29,7 @@ pub mod messages;
 pub mod rate_limit;
 pub mod registration;
 pub mod server;
+mod sigbus;
 pub mod socket;
 mod sysv;
 pub mod table;

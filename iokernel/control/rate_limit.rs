@@ -1,5 +1,6 @@
 //! Log lines that a peer can cause are limited: a token bucket per call site.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// Allows a burst, then one event per interval.
@@ -39,6 +40,19 @@ impl TokenBucket {
         }
         self.tokens -= 1;
         Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+/// Ends a line: how many lines were not written, if any.
+#[derive(Debug)]
+pub(super) struct Suppressed(pub(super) u64);
+
+impl fmt::Display for Suppressed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            n => write!(f, " ({n} similar lines were suppressed)"),
+        }
     }
 }
 

@@ -8,11 +8,15 @@
 //! round, and a round comes at least every [`LEAVING_PERIOD`] while somebody is
 //! leaving.
 
+mod arrivals;
+mod departures;
+mod token;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -21,18 +25,16 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::thread::CpuSet;
 
-use crate::ids::{ProcId, ProcSlot};
 use crate::port::dma::DmaMapper;
-use crate::proc::Proc;
 
-use super::checks::{self, Candidate, Context};
-use super::error::{KthreadError, RegistrationError};
+use super::checks::{Candidate, Context};
 use super::kthreads;
-use super::messages::{ControlEnd, DetachReason, ToControl, ToDataplane};
+use super::messages::ControlEnd;
 use super::rate_limit::TokenBucket;
-use super::registration::{DEADLINE, Progress, Registration};
-use super::socket::{ControlSocket, Peer, peer};
+use super::registration::Registration;
+use super::socket::ControlSocket;
 use super::table::Table;
+use token::Token;
 
 /// Time between calls of [`ServerConfig::watch`].
 pub const WATCH_PERIOD: Duration = Duration::from_millis(5);
@@ -42,12 +44,6 @@ pub const LEAVING_PERIOD: Duration = Duration::from_millis(10);
 const IDLE_PERIOD: Duration = Duration::from_millis(100);
 /// Registrations under way at once; further connections wait in the backlog.
 pub const MAX_PENDING: usize = 64;
-/// When all places are taken, a registration older than this gives way.
-const GRACE: Duration = Duration::from_millis(200);
-/// How long a candidate waits for what a leaving runtime still holds.
-const SUCCESSION: Duration = Duration::from_secs(2);
-/// How long the dataplane has to return all runtimes at the end.
-const SHUTDOWN: Duration = Duration::from_secs(2);
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
 
@@ -125,47 +121,6 @@ pub struct Server {
     accept_errors: TokenBucket,
 }
 
-/// What an event is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token {
-    Listener,
-    Pending(u32),
-    Attached(ProcId),
-}
-
-impl Token {
-    const PENDING: u64 = 1 << 62;
-    const ATTACHED: u64 = 1 << 63;
-
-    fn encode(self) -> epoll::EventData {
-        epoll::EventData::new_u64(match self {
-            Token::Listener => 0,
-            Token::Pending(number) => Self::PENDING | u64::from(number),
-            Token::Attached(id) => {
-                Self::ATTACHED | u64::from(id.slot.0) << 32 | u64::from(id.generation)
-            }
-        })
-    }
-
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "takes apart what encode() put together"
-    )]
-    fn decode(data: epoll::EventData) -> Token {
-        let bits = data.u64();
-        if bits & Self::ATTACHED != 0 {
-            Token::Attached(ProcId {
-                slot: ProcSlot((bits >> 32) as u16),
-                generation: bits as u32,
-            })
-        } else if bits & Self::PENDING != 0 {
-            Token::Pending(bits as u32)
-        } else {
-            Token::Listener
-        }
-    }
-}
-
 impl Server {
     /// Starts to listen, and the control thread. It ends on `stop`, and then
     /// has dropped every runtime that the dataplane returned.
@@ -240,6 +195,7 @@ impl Server {
                 self.depart(id);
             }
         }
+        self.depart_broken();
         self.retry_waiting();
         for token in tokens() {
             if let Token::Pending(number) = token {
@@ -279,264 +235,6 @@ impl Server {
         }
     }
 
-    // Departures.
-
-    /// A peer hung up, or sent something, which it never should again.
-    fn depart(&mut self, id: ProcId) {
-        let Some(tenant) = self.table.get_mut(id).filter(|tenant| !tenant.leaving) else {
-            return;
-        };
-        tenant.leaving = true;
-        // It stays readable from now on.
-        let _ = epoll::delete(&self.epoll, &tenant.connection);
-        self.send(ToDataplane::Detach(id));
-    }
-
-    fn send(&mut self, message: ToDataplane) {
-        if self.config.channel.to_dataplane.push(message).is_err() {
-            panic!("the ring to the dataplane holds three messages a slot, and is full");
-        }
-    }
-
-    /// Drops what the dataplane returned.
-    fn take_returned(&mut self) {
-        while let Ok(ToControl::Detached { proc, reason }) =
-            self.config.channel.from_dataplane.pop()
-        {
-            self.dismiss(proc, reason);
-        }
-    }
-
-    fn dismiss(&mut self, proc: Box<Proc>, reason: DetachReason) {
-        let tenant = self.table.remove(proc.id);
-        let tenant = tenant.expect("the dataplane returns each runtime once");
-        let _ = epoll::delete(&self.epoll, &tenant.connection);
-        self.release_threads(&proc, reason);
-        if let DetachReason::Fault(_) = reason {
-            self.config.stats.faults.fetch_add(1, Ordering::Relaxed);
-        }
-        if let Some(more) = self.departures.take(Instant::now()) {
-            let who = format_args!("pid {} (uid {}, {})", proc.pid, proc.uid, proc.mac);
-            let more = Suppressed(more);
-            match reason {
-                DetachReason::HungUp => log::info!("{who} left{more}"),
-                DetachReason::Fault(fault) => log::warn!("{who} is detached: {fault}{more}"),
-                DetachReason::Shutdown => log::info!("{who} is detached: iokerneld ends{more}"),
-            }
-        }
-    }
-
-    /// Takes the kthreads that still live off the runtime cores.
-    fn release_threads(&self, proc: &Proc, reason: DetachReason) {
-        let cpus = match reason {
-            DetachReason::Shutdown => Some(&self.everywhere),
-            DetachReason::HungUp | DetachReason::Fault(_) => self.park.as_ref(),
-        };
-        let Some(cpus) = cpus else { return };
-        for kthread in &proc.kthreads {
-            // Without a pidfd the number may be another thread's by now, so it is let be.
-            if kthread
-                .pidfd
-                .as_ref()
-                .is_some_and(|pidfd| !kthreads::has_ended(pidfd))
-            {
-                // It may end at any moment, which is as good.
-                let _ = kthreads::pin(kthread.tid, cpus);
-            }
-        }
-    }
-
-    // Arrivals.
-
-    fn accept(&mut self) {
-        while self.places() > 0 {
-            match self.config.socket.accept() {
-                Ok(None) => return,
-                Ok(Some(connection)) => self.begin(connection),
-                Err(e) => {
-                    let now = Instant::now();
-                    self.accept_after = Some(now + IDLE_PERIOD);
-                    if let Some(more) = self.accept_errors.take(now) {
-                        log::warn!("control socket: accept failed: {e}{}", Suppressed(more));
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    fn places(&self) -> usize {
-        MAX_PENDING - self.pending.len() - self.waiting.len()
-    }
-
-    fn begin(&mut self, connection: OwnedFd) {
-        let who = match peer(connection.as_fd()) {
-            Ok(who) => who,
-            Err(e) => {
-                let nobody = Peer { pid: 0, uid: 0 };
-                return self.refuse(nobody, &RegistrationError::Os("SO_PEERCRED", e));
-            }
-        };
-        let number = self.next_number;
-        self.next_number = number.wrapping_add(1);
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
-        let token = Token::Pending(number).encode();
-        if let Err(e) = epoll::add(&self.epoll, &connection, token, flags) {
-            return self.refuse(who, &RegistrationError::Os("epoll_ctl", e.into()));
-        }
-        let registration = Registration::new(connection, who, Instant::now());
-        self.pending.insert(number, registration);
-        // Most often everything is there already.
-        self.advance(number);
-    }
-
-    fn advance(&mut self, number: u32) {
-        if let Some((candidate, _)) = self.waiting.remove(&number) {
-            // Nothing but a hang-up is to be expected of it.
-            return self.refuse(candidate.peer, &RegistrationError::HungUp(13));
-        }
-        let Some(registration) = self.pending.get_mut(&number) else {
-            return;
-        };
-        match registration.advance() {
-            Ok(Progress::Partial) => {}
-            Ok(Progress::Complete) => self.complete(number),
-            Err(error) => {
-                let who = registration.peer();
-                self.pending.remove(&number);
-                self.refuse(who, &error);
-            }
-        }
-    }
-
-    fn complete(&mut self, number: u32) {
-        let registration = self.pending.remove(&number).expect("advance() has it");
-        let who = registration.peer();
-        match checks::check(registration.finish(), &self.context) {
-            Ok(candidate) => self.consider(number, candidate, Instant::now() + SUCCESSION),
-            Err(error) => self.refuse(who, &error),
-        }
-    }
-
-    /// Admits a candidate, lets it wait for a departure, or refuses it.
-    fn consider(&mut self, number: u32, candidate: Candidate, until: Instant) {
-        match self.table.conflict(&candidate) {
-            None => self.admit(candidate),
-            Some(conflict) if conflict.passing && Instant::now() < until => {
-                self.waiting.insert(number, (candidate, until));
-            }
-            Some(conflict) => self.refuse(candidate.peer, &conflict.error),
-        }
-    }
-
-    fn retry_waiting(&mut self) {
-        for (number, (candidate, until)) in std::mem::take(&mut self.waiting) {
-            self.consider(number, candidate, until);
-        }
-    }
-
-    /// Pins its kthreads off the runtime cores, and hands it to the dataplane.
-    ///
-    /// *Source:* C: iokernel/cores.c, `cores_init_proc`.
-    fn admit(&mut self, candidate: Candidate) {
-        if let Some(park) = &self.park {
-            for (index, tid) in candidate.tids().enumerate() {
-                if let Err(error) = kthreads::pin(tid, park) {
-                    let error = KthreadError::Pin { tid, error };
-                    let error = RegistrationError::Kthread { index, error };
-                    return self.refuse(candidate.peer, &error);
-                }
-            }
-        }
-        let proc = self.table.admit(candidate);
-        let id = proc.id;
-        let tenant = self.table.get_mut(id).expect("admitted above");
-        // It is silent from now on; whatever happens on it is its departure.
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
-        epoll::modify(
-            &self.epoll,
-            &tenant.connection,
-            Token::Attached(id).encode(),
-            flags,
-        )
-        .expect("begin() added it");
-        self.config.stats.admitted.fetch_add(1, Ordering::Relaxed);
-        if let Some(more) = self.arrivals.take(Instant::now()) {
-            log::info!(
-                "pid {} (uid {}, {}) attached: {} kthreads, {} guaranteed cores{}",
-                proc.pid,
-                proc.uid,
-                proc.mac,
-                proc.kthreads.len(),
-                proc.guaranteed_cores,
-                Suppressed(more)
-            );
-        }
-        self.send(ToDataplane::Attach(proc));
-    }
-
-    /// When all places are taken, the oldest registration gives way.
-    fn make_room(&mut self) {
-        if self.places() > 0 {
-            return;
-        }
-        if let Some((&number, oldest)) = self.pending.first_key_value()
-            && oldest.started().elapsed() > GRACE
-        {
-            self.drop_pending(number, RegistrationError::GaveWay);
-        }
-    }
-
-    fn refuse_silent(&mut self) {
-        while let Some((&number, oldest)) = self.pending.first_key_value()
-            && oldest.started().elapsed() > DEADLINE
-        {
-            self.drop_pending(number, RegistrationError::Silent);
-        }
-    }
-
-    fn drop_pending(&mut self, number: u32, error: fn(usize) -> RegistrationError) {
-        if let Some(registration) = self.pending.remove(&number) {
-            self.refuse(registration.peer(), &error(registration.bytes()));
-        }
-    }
-
-    /// The one line that a refusal gets. Its connection is closed by its drop.
-    fn refuse(&mut self, who: Peer, error: &RegistrationError) {
-        self.config.stats.refused.fetch_add(1, Ordering::Relaxed);
-        if let Some(more) = self.refusals.take(Instant::now()) {
-            log::warn!(
-                "pid {} (uid {}) is refused: {error}{}",
-                who.pid,
-                who.uid,
-                Suppressed(more)
-            );
-        }
-    }
-
-    /// Listens only while a connection could be accepted, or every round would begin at once.
-    fn update_listening(&mut self) {
-        if self.accept_after.is_some_and(|at| Instant::now() >= at) {
-            self.accept_after = None;
-        }
-        let wanted = self.places() > 0 && self.accept_after.is_none();
-        if wanted != self.listening {
-            let flags = if wanted {
-                epoll::EventFlags::IN
-            } else {
-                epoll::EventFlags::empty()
-            };
-            epoll::modify(
-                &self.epoll,
-                &self.config.socket,
-                Token::Listener.encode(),
-                flags,
-            )
-            .expect("spawn() added it");
-            self.listening = wanted;
-        }
-    }
-
     fn publish_stats(&self) {
         let stats = &self.config.stats;
         stats
@@ -546,67 +244,4 @@ impl Server {
             .reserved_cores
             .store(u64::from(self.table.reserved()), Ordering::Relaxed);
     }
-
-    /// Closes what is pending, and takes all runtimes back.
-    fn shut_down(mut self) {
-        self.pending.clear();
-        self.waiting.clear();
-        let deadline = Instant::now() + SHUTDOWN;
-        loop {
-            // Asked before the ring is emptied: what was sent before it is seen.
-            let gone = self.config.channel.from_dataplane.is_abandoned();
-            self.take_returned();
-            if self.table.len() == 0 || gone {
-                break;
-            }
-            if Instant::now() > deadline {
-                log::warn!(
-                    "{} runtimes did not come back from the dataplane",
-                    self.table.len()
-                );
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        self.publish_stats();
-    }
-}
-
-/// How many lines were not written, if any.
-struct Suppressed(u64);
-
-impl fmt::Display for Suppressed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            n => write!(f, " ({n} similar lines were suppressed)"),
-        }
-    }
-}
-
-/// Raises the limit of open files as far as possible; returns it.
-///
-/// 1024 runtimes with 256 kthreads need an eventfd and a pidfd for each kthread.
-pub fn raise_fd_limit() -> u64 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let read = |path: &str| {
-        std::fs::read_to_string(path)
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
-    };
-    let old = getrlimit(Resource::Nofile);
-    // Root may pass the hard limit, up to what the kernel was built for.
-    let most = read("/proc/sys/fs/nr_open");
-    for limit in [most, old.maximum].into_iter().flatten() {
-        let new = Rlimit {
-            current: Some(limit),
-            maximum: Some(limit.max(old.maximum.unwrap_or(limit))),
-        };
-        if setrlimit(Resource::Nofile, new).is_ok() {
-            return limit;
-        }
-    }
-    old.current.unwrap_or(u64::MAX)
 }

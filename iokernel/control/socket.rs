@@ -53,7 +53,7 @@ pub struct ControlSocket {
 }
 
 /// The address that runtimes connect to.
-fn address() -> SocketAddrUnix {
+pub(super) fn address() -> SocketAddrUnix {
     SocketAddrUnix::new_abstract_name(&[0; NAME_LEN]).expect("107 bytes fit behind the NUL")
 }
 
@@ -176,4 +176,63 @@ pub fn peer_pidfd(connection: BorrowedFd<'_>) -> Option<OwnedFd> {
     };
     // SAFETY: on success it is a new fd, and nobody else's.
     (ret == 0 && fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_runtime::{connect, private_namespaces};
+    use super::*;
+
+    /// An address as upstream's runtime makes it: all zero but the family, all of it passed.
+    fn upstream_connect() -> i32 {
+        // SAFETY: all-zero bytes are a valid sockaddr_un.
+        let mut addr: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+        addr.sun_family = libc::AF_UNIX.try_into().unwrap();
+        let len = libc::socklen_t::try_from(size_of_val(&addr)).unwrap();
+        assert_eq!(len, 110);
+        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        // SAFETY: the address is `len` bytes long.
+        unsafe { libc::connect(socket.as_raw_fd(), (&raw const addr).cast(), len) }
+    }
+
+    #[test]
+    fn a_runtime_finds_the_socket_by_108_zero_bytes() {
+        if !private_namespaces() {
+            return;
+        }
+        let socket = ControlSocket::bind().unwrap();
+        assert_eq!(upstream_connect(), -1, "nobody may connect before listen()");
+        socket.listen().unwrap();
+        assert_eq!(upstream_connect(), 0);
+        assert!(socket.accept().unwrap().is_some());
+        assert!(socket.accept().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_second_one_is_told_who_runs() {
+        if !private_namespaces() {
+            return;
+        }
+        let _first = ControlSocket::bind().unwrap();
+        let error = ControlSocket::bind().unwrap_err();
+        let me = std::process::id().cast_signed();
+        assert!(
+            matches!(error, SocketError::InUse(Some(pid)) if pid == me),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_peer_is_who_connected() {
+        if !private_namespaces() {
+            return;
+        }
+        let socket = ControlSocket::bind().unwrap();
+        socket.listen().unwrap();
+        let _connection = connect();
+        let accepted = socket.accept().unwrap().unwrap();
+        let peer = peer(accepted.as_fd()).unwrap();
+        assert_eq!(peer.pid, std::process::id().cast_signed());
+        assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
+    }
 }

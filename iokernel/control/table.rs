@@ -19,6 +19,7 @@ use crate::proc::Proc;
 use super::checks::Candidate;
 use super::error::RegistrationError;
 use super::messages::MAX_PROCS;
+use super::sigbus::Guard;
 use super::socket::Peer;
 
 /// Guaranteed cores promised so far.
@@ -69,6 +70,8 @@ pub(crate) struct Tenant {
     pub(crate) connection: OwnedFd,
     /// It hung up; the dataplane was told.
     pub(crate) leaving: bool,
+    /// Of its region. To be dropped before the region is.
+    pub(super) guard: Guard,
     shmid: i32,
     _reservation: Reservation,
 }
@@ -172,13 +175,14 @@ impl Table {
             generation: slot.generation,
         };
         let (peer, mac, shmid) = (candidate.peer, candidate.mac, candidate.shmid);
-        let (proc, connection) = candidate.into_proc(id);
+        let (proc, connection, guard) = candidate.into_proc(id);
         slot.tenant = Some(Tenant {
             id,
             peer,
             mac,
             connection,
             leaving: false,
+            guard,
             shmid,
             _reservation: reservation,
         });

@@ -75,11 +75,11 @@ impl Watch {
     }
 }
 
-/// True if counter `a` has not come as far as counter `b`, when the two are less
-/// than 2^31 apart.
+/// True if counter `a` has not come as far as counter `b`, which are less than 2^31
+/// apart. C: `wraps_lt`.
 #[inline]
 fn is_behind(a: u32, b: u32) -> bool {
-    a.wrapping_sub(b) > 1 << 31
+    a.wrapping_sub(b) >= 1 << 31
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::Command;
 
 /// Address of Linux at the far end, and of the port.
-pub const LINUX_IP: [u8; 4] = [10, 9, 0, 1];
-pub const PORT_IP: [u8; 4] = [10, 9, 0, 2];
+pub(crate) const LINUX_IP: [u8; 4] = [10, 9, 0, 1];
+pub(crate) const PORT_IP: [u8; 4] = [10, 9, 0, 2];
 /// The port's Ethernet address, as Linux is told.
-pub const PORT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+pub(crate) const PORT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 /// Moves this process into a new network namespace.
-pub fn enter() -> Result<(), String> {
+pub(crate) fn enter() -> Result<(), String> {
     // SAFETY: no memory is involved.
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
         return Err(format!(
@@ -23,7 +23,7 @@ pub fn enter() -> Result<(), String> {
 }
 
 /// Runs `ip` with these words.
-pub fn ip(words: &str) -> Result<(), String> {
+pub(crate) fn ip(words: &str) -> Result<(), String> {
     let output = Command::new("ip")
         .args(words.split_whitespace())
         .output()
@@ -36,7 +36,7 @@ pub fn ip(words: &str) -> Result<(), String> {
 }
 
 /// Gives an interface Linux's address, and makes the port known behind it.
-pub fn address(interface: &str) -> Result<(), String> {
+pub(crate) fn address(interface: &str) -> Result<(), String> {
     // Without IPv6 nobody but the test sends.
     let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
     let _ = std::fs::write(path, "1");
@@ -48,7 +48,7 @@ pub fn address(interface: &str) -> Result<(), String> {
 }
 
 /// The Ethernet address of an interface.
-pub fn mac(interface: &str) -> [u8; 6] {
+pub(crate) fn mac(interface: &str) -> [u8; 6] {
     let path = format!("/sys/class/net/{interface}/address");
     // A namespace sees its own interfaces in sysfs only where it is mounted anew: ask `ip`.
     let text = Command::new("ip")
@@ -71,10 +71,10 @@ pub fn mac(interface: &str) -> [u8; 6] {
 
 /// A packet socket: whole frames of one interface.
 #[derive(Debug)]
-pub struct RawSocket(OwnedFd);
+pub(crate) struct RawSocket(OwnedFd);
 
 impl RawSocket {
-    pub fn open(interface: &str) -> io::Result<RawSocket> {
+    pub(crate) fn open(interface: &str) -> io::Result<RawSocket> {
         let check = |ret: i32| {
             (ret >= 0)
                 .then_some(ret)
@@ -123,14 +123,14 @@ impl RawSocket {
         }
     }
 
-    pub fn send(&self, frame: &[u8]) {
+    pub(crate) fn send(&self, frame: &[u8]) {
         // SAFETY: a live buffer of that length.
         let n = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
         assert_eq!(n, frame.len() as isize, "{}", io::Error::last_os_error());
     }
 
     /// The next frame, or none within 300 ms.
-    pub fn recv(&self) -> Option<Vec<u8>> {
+    pub(crate) fn recv(&self) -> Option<Vec<u8>> {
         let mut frame = vec![0; 4096];
         // SAFETY: a live buffer of that length.
         let n = unsafe {
@@ -162,7 +162,13 @@ fn ipv4(dst: [u8; 6], src: [u8; 6], from: [u8; 4], to: [u8; 4], proto: u8, data:
 }
 
 /// A UDP datagram without checksum.
-pub fn udp(dst: [u8; 6], from: [u8; 4], to: [u8; 4], ports: (u16, u16), data: &[u8]) -> Vec<u8> {
+pub(crate) fn udp(
+    dst: [u8; 6],
+    from: [u8; 4],
+    to: [u8; 4],
+    ports: (u16, u16),
+    data: &[u8],
+) -> Vec<u8> {
     let mut datagram = Vec::new();
     datagram.extend(ports.0.to_be_bytes());
     datagram.extend(ports.1.to_be_bytes());
@@ -174,7 +180,7 @@ pub fn udp(dst: [u8; 6], from: [u8; 4], to: [u8; 4], ports: (u16, u16), data: &[
 
 /// A TCP SYN from the port to Linux as a runtime sends it: the checksum field holds
 /// the pseudo-header's sum.
-pub fn syn(dst: [u8; 6], sport: u16, dport: u16) -> Vec<u8> {
+pub(crate) fn syn(dst: [u8; 6], sport: u16, dport: u16) -> Vec<u8> {
     let mut segment = Vec::new();
     segment.extend(sport.to_be_bytes());
     segment.extend(dport.to_be_bytes());

@@ -29,11 +29,6 @@ int calisto_errno(void)
 	return rte_errno;
 }
 
-uint32_t calisto_lcore_id(void)
-{
-	return rte_lcore_id();
-}
-
 uint16_t calisto_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n)
 {
 	return rte_eth_rx_burst(port, queue, pkts, n);

@@ -8,20 +8,16 @@
 #define CALISTO_SHIM_WRAPPER_H
 
 #include <stdint.h>
-#include <stdio.h>
 
 #include <rte_bus.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
-#include <rte_lcore.h>
-#include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mbuf_pool_ops.h>
 #include <rte_memory.h>
 #include <rte_mempool.h>
-#include <rte_version.h>
 
 #define U64(name) static const uint64_t CALISTO_##name = name
 #define U32(name) static const uint32_t CALISTO_##name = name
@@ -62,7 +58,6 @@ INT(SOCKET_ID_ANY);
 
 /* Forwards of inline functions and macros. */
 int calisto_errno(void);
-uint32_t calisto_lcore_id(void);
 uint16_t calisto_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n);
 uint16_t calisto_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n);
 void calisto_mempool_put_bulk(struct rte_mempool *mp, struct rte_mbuf *const *pkts, uint32_t n);

@@ -44,6 +44,9 @@ mod proc_state;
 mod rules;
 mod timers;
 
+#[cfg(test)]
+mod tests;
+
 use arrayvec::ArrayVec;
 
 use self::core_table::{CoreTable, ThreadRef, Waiter};

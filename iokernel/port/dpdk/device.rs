@@ -86,8 +86,15 @@ impl Device {
     ///
     /// # Errors
     /// There is none of that name or number, or it does not answer.
-    pub(super) fn find(_: &Eal, sel: &PortSel) -> Result<Device, DpdkError> {
-        let port = resolve(sel)?;
+    pub(super) fn find(eal: &Eal, sel: &PortSel) -> Result<Device, DpdkError> {
+        let port = resolve(sel).ok_or_else(|| DpdkError::NoPort {
+            wanted: sel.to_string(),
+            present: present(),
+            said: match eal.complaints.as_str() {
+                "" => String::new(),
+                said => format!("; DPDK said: {said}"),
+            },
+        })?;
         let mut raw = sys::rte_eth_dev_info::default();
         // SAFETY: the port is valid (resolve()); `raw` is of the right type.
         check("ask the device what it is", unsafe {
@@ -233,9 +240,9 @@ impl Drop for Device {
     }
 }
 
-/// DPDK's number of the selected port.
-fn resolve(sel: &PortSel) -> Result<u16, DpdkError> {
-    let found = match sel {
+/// The number of the selected port, if there is one.
+fn resolve(sel: &PortSel) -> Option<u16> {
+    match sel {
         PortSel::Id(id) => {
             // SAFETY: any number may be asked about.
             (unsafe { sys::rte_eth_dev_is_valid_port(*id) } != 0).then_some(*id)
@@ -246,11 +253,7 @@ fn resolve(sel: &PortSel) -> Result<u16, DpdkError> {
             let ret = unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) };
             (ret == 0).then_some(id)
         }),
-    };
-    found.ok_or_else(|| DpdkError::NoPort {
-        wanted: sel.to_string(),
-        present: present(),
-    })
+    }
 }
 
 /// The ports that there are, for the message that one is not.

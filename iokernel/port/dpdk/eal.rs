@@ -11,7 +11,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::fs;
 use std::io::{self, Read, Seek};
 use std::marker::PhantomData;
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dpdk_sys as sys;
@@ -51,13 +51,14 @@ const REFUSED: [(&str, &str); 9] = [
     ),
 ];
 
-/// Options for memory that is shared between DPDK processes, which `--in-memory` excludes.
-const SHARED_MEMORY: [&str; 5] = [
+/// Options for memory that DPDK processes share, or for keeping it private.
+const SHARED_MEMORY: [&str; 6] = [
     "--huge-dir",
     "--huge-unlink",
     "--legacy-mem",
     "--proc-type",
     "--in-memory",
+    "--no-shconf",
 ];
 
 /// MiB for DPDK's own use without huge pages, where it cannot grow on demand:
@@ -90,11 +91,18 @@ pub fn arguments(config: &EalConfig) -> Result<Vec<String>, DpdkError> {
             .iter()
             .any(|arg| options.iter().any(|option| arg.starts_with(option)))
     };
+    let no_huge = config.no_huge || given(&["--no-huge"]);
     let mut args = vec!["iokerneld".to_owned(), format!("--lcores=0@{}", config.cpu)];
     if !given(&SHARED_MEMORY) {
-        args.push("--in-memory".to_owned());
+        // Without huge pages DPDK's memory is private already, and only its settings are shared.
+        let private = if no_huge {
+            "--no-shconf"
+        } else {
+            "--in-memory"
+        };
+        args.push(private.to_owned());
     }
-    if config.no_huge {
+    if no_huge {
         if !given(&["--no-huge"]) {
             args.push("--no-huge".to_owned());
         }
@@ -115,6 +123,8 @@ pub fn arguments(config: &EalConfig) -> Result<Vec<String>, DpdkError> {
 /// Not `Send`: the thread that started it is the one that polls.
 #[derive(Debug)]
 pub struct Eal {
+    /// What it complained of while starting all the same, such as a device that it could not make.
+    pub(super) complaints: String,
     of_this_thread: PhantomData<*const ()>,
 }
 
@@ -158,6 +168,7 @@ impl Eal {
             log::debug!("{line}");
         }
         Ok(Eal {
+            complaints: complaints(&output),
             of_this_thread: PhantomData,
         })
     }
@@ -177,37 +188,40 @@ pub(super) fn strerror(errno: c_int) -> String {
     text.to_string_lossy().into_owned()
 }
 
-/// Diverts what DPDK logs to a file in memory.
+/// Diverts the process's standard output and error to a file in memory, while the
+/// EAL starts: it writes its log to one, and its list of options to the other.
 struct Output {
     file: fs::File,
+    saved: [(OwnedFd, RawFd); 2],
 }
 
 impl Output {
+    /// `None` where the system has no descriptors left; then nothing is diverted.
     fn capture() -> Option<Output> {
         // SAFETY: a constant name; the descriptor is checked and owned by the File.
         let file = unsafe {
             let fd = libc::memfd_create(c"eal-output".as_ptr(), libc::MFD_CLOEXEC);
             (fd >= 0).then(|| fs::File::from_raw_fd(fd))?
         };
-        let copy = file.try_clone().ok()?.into_raw_fd();
-        // SAFETY: the stream owns its descriptor. It is never closed, so a thread of DPDK that
-        // logs while the diversion ends finds it alive.
-        unsafe {
-            let stream = libc::fdopen(copy, c"w".as_ptr());
-            if stream.is_null() {
-                libc::close(copy);
-                return None;
-            }
-            libc::setvbuf(stream, std::ptr::null_mut(), libc::_IONBF, 0);
-            sys::rte_openlog_stream(stream.cast());
+        let saved = [
+            (io::stdout().as_fd().try_clone_to_owned().ok()?, 1),
+            (io::stderr().as_fd().try_clone_to_owned().ok()?, 2),
+        ];
+        for (_, fd) in &saved {
+            // SAFETY: both descriptors are open; the old target was saved.
+            unsafe { libc::dup2(file.as_raw_fd(), *fd) };
         }
-        Some(Output { file })
+        Some(Output { file, saved })
     }
 
     /// Ends the diversion and gives what was said.
     fn end(mut self) -> String {
-        // SAFETY: null stands for the default stream.
-        unsafe { sys::rte_openlog_stream(std::ptr::null_mut()) };
+        // SAFETY: null stands for all streams of the C library.
+        unsafe { libc::fflush(std::ptr::null_mut()) };
+        for (saved, fd) in &self.saved {
+            // SAFETY: both descriptors are open.
+            unsafe { libc::dup2(saved.as_raw_fd(), *fd) };
+        }
         let mut text = Vec::new();
         let read = self
             .file
@@ -219,27 +233,36 @@ impl Output {
 }
 
 /// Beginnings of lines that the EAL prints when all is well.
-const CHATTER: [&str; 7] = [
+const CHATTER: [&str; 8] = [
     "EAL: Detected ",
     "EAL: Multi-process socket",
     "EAL: Selected IOVA",
     "EAL: Probing VFIO",
     "EAL: VFIO support",
     "EAL: Probe PCI",
+    "EAL: No available 1048576 kB",
     "TELEMETRY: ",
 ];
 
+/// The last few things in the EAL's output that are not chatter, in one line.
+fn complaints(output: &str) -> String {
+    // The list of all options follows some errors.
+    let output = output.split("\nUsage: ").next().unwrap_or_default();
+    let mut said: Vec<&str> = Vec::new();
+    for line in output.lines().map(str::trim) {
+        let chatter = CHATTER.iter().any(|start| line.starts_with(start));
+        if !line.is_empty() && !chatter && !said.contains(&line) {
+            said.push(line);
+        }
+    }
+    said[said.len().saturating_sub(3)..].join("; ")
+}
+
 /// Makes one line of what the EAL said before it gave up.
 fn explain(output: &str, errno: c_int) -> DpdkError {
-    let said: Vec<&str> = output
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !CHATTER.iter().any(|c| line.starts_with(c)))
-        .collect();
-    let reason = if said.is_empty() {
-        strerror(errno)
-    } else {
-        said[said.len().saturating_sub(3)..].join("; ")
+    let reason = match complaints(output) {
+        said if said.is_empty() => strerror(errno),
+        said => said,
     };
     let hint = if reason.contains("another primary process") {
         "another DPDK process uses the same file prefix: give this one a name of its own with `-- --file-prefix NAME`".to_owned()
@@ -301,7 +324,7 @@ mod tests {
     fn without_huge_pages_addresses_are_virtual() {
         assert_eq!(
             args(true, &["--no-pci"]).unwrap(),
-            "iokerneld --lcores=0@3 --in-memory --no-huge --iova-mode=va -m 256 --no-pci"
+            "iokerneld --lcores=0@3 --no-shconf --no-huge --iova-mode=va -m 256 --no-pci"
         );
     }
 

@@ -78,13 +78,15 @@ pub enum DpdkError {
     #[error(
         "there is no DPDK port {wanted} (ports: {present}): bind a NIC \
          (`dpdk-devbind.py -b vfio-pci 0000:BB:DD.F`), use a virtual device \
-         (`-- --no-pci --vdev=net_af_packet0,iface=IFACE`), or run with --port loopback"
+         (`-- --no-pci --vdev=net_af_packet0,iface=IFACE`), or run with --port loopback{said}"
     )]
     NoPort {
         /// The number or name asked for.
         wanted: String,
         /// The ports that there are.
         present: String,
+        /// What the EAL complained of when it looked for devices.
+        said: String,
     },
     /// The driver refused a step.
     #[error(

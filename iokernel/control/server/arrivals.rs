@@ -1,0 +1,215 @@
+//! Connections, and what becomes of them: a registration, a candidate, a
+//! runtime; or a refusal.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll;
+
+use crate::control::checks::{self, Candidate};
+use crate::control::error::{KthreadError, RegistrationError};
+use crate::control::kthreads;
+use crate::control::messages::ToDataplane;
+use crate::control::rate_limit::Suppressed;
+use crate::control::registration::{DEADLINE, Progress, Registration};
+use crate::control::socket::{Peer, peer};
+
+use super::token::Token;
+use super::{IDLE_PERIOD, MAX_PENDING, Server};
+
+/// When all places are taken, a registration older than this gives way.
+const GRACE: Duration = Duration::from_millis(200);
+/// How long a candidate waits for what a leaving runtime still holds.
+const SUCCESSION: Duration = Duration::from_secs(2);
+
+impl Server {
+    pub(super) fn accept(&mut self) {
+        while self.places() > 0 {
+            match self.config.socket.accept() {
+                Ok(None) => return,
+                Ok(Some(connection)) => self.begin(connection),
+                Err(e) => {
+                    let now = Instant::now();
+                    self.accept_after = Some(now + IDLE_PERIOD);
+                    if let Some(more) = self.accept_errors.take(now) {
+                        log::warn!("control socket: accept failed: {e}{}", Suppressed(more));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn places(&self) -> usize {
+        MAX_PENDING - self.pending.len() - self.waiting.len()
+    }
+
+    fn begin(&mut self, connection: OwnedFd) {
+        let who = match peer(connection.as_fd()) {
+            Ok(who) => who,
+            Err(e) => {
+                let nobody = Peer { pid: 0, uid: 0 };
+                return self.refuse(nobody, &RegistrationError::Os("SO_PEERCRED", e));
+            }
+        };
+        let number = self.next_number;
+        self.next_number = number.wrapping_add(1);
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
+        let token = Token::Pending(number).encode();
+        if let Err(e) = epoll::add(&self.epoll, &connection, token, flags) {
+            return self.refuse(who, &RegistrationError::Os("epoll_ctl", e.into()));
+        }
+        let registration = Registration::new(connection, who, Instant::now());
+        self.pending.insert(number, registration);
+        // Most often everything is there already.
+        self.advance(number);
+    }
+
+    pub(super) fn advance(&mut self, number: u32) {
+        if let Some((candidate, _)) = self.waiting.remove(&number) {
+            // Nothing but a hang-up is to be expected of it.
+            return self.refuse(candidate.peer, &RegistrationError::HungUp(13));
+        }
+        let Some(registration) = self.pending.get_mut(&number) else {
+            return;
+        };
+        match registration.advance() {
+            Ok(Progress::Partial) => {}
+            Ok(Progress::Complete) => self.complete(number),
+            Err(error) => {
+                let who = registration.peer();
+                self.pending.remove(&number);
+                self.refuse(who, &error);
+            }
+        }
+    }
+
+    fn complete(&mut self, number: u32) {
+        let registration = self.pending.remove(&number).expect("advance() has it");
+        let who = registration.peer();
+        match checks::check(registration.finish(), &self.context) {
+            Ok(candidate) => self.consider(number, candidate, Instant::now() + SUCCESSION),
+            Err(error) => self.refuse(who, &error),
+        }
+    }
+
+    /// Admits a candidate, lets it wait for a departure, or refuses it.
+    fn consider(&mut self, number: u32, candidate: Candidate, until: Instant) {
+        match self.table.conflict(&candidate) {
+            None => self.admit(candidate),
+            Some(conflict) if conflict.passing && Instant::now() < until => {
+                self.waiting.insert(number, (candidate, until));
+            }
+            Some(conflict) => self.refuse(candidate.peer, &conflict.error),
+        }
+    }
+
+    pub(super) fn retry_waiting(&mut self) {
+        for (number, (candidate, until)) in std::mem::take(&mut self.waiting) {
+            self.consider(number, candidate, until);
+        }
+    }
+
+    /// Pins its kthreads off the runtime cores, and hands it to the dataplane.
+    ///
+    /// *Source:* C: iokernel/cores.c, `cores_init_proc`.
+    fn admit(&mut self, candidate: Candidate) {
+        if let Some(park) = &self.park {
+            for (index, tid) in candidate.tids().enumerate() {
+                if let Err(error) = kthreads::pin(tid, park) {
+                    let error = KthreadError::Pin { tid, error };
+                    let error = RegistrationError::Kthread { index, error };
+                    return self.refuse(candidate.peer, &error);
+                }
+            }
+        }
+        let proc = self.table.admit(candidate);
+        let id = proc.id;
+        let tenant = self.table.get_mut(id).expect("admitted above");
+        // It is silent from now on; whatever happens on it is its departure.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
+        epoll::modify(
+            &self.epoll,
+            &tenant.connection,
+            Token::Attached(id).encode(),
+            flags,
+        )
+        .expect("begin() added it");
+        self.config.stats.admitted.fetch_add(1, Ordering::Relaxed);
+        if let Some(more) = self.arrivals.take(Instant::now()) {
+            log::info!(
+                "pid {} (uid {}, {}) attached: {} kthreads, {} guaranteed cores{}",
+                proc.pid,
+                proc.uid,
+                proc.mac,
+                proc.kthreads.len(),
+                proc.guaranteed_cores,
+                Suppressed(more)
+            );
+        }
+        self.send(ToDataplane::Attach(proc));
+    }
+
+    /// When all places are taken, the oldest registration gives way.
+    pub(super) fn make_room(&mut self) {
+        if self.places() > 0 {
+            return;
+        }
+        if let Some((&number, oldest)) = self.pending.first_key_value()
+            && oldest.started().elapsed() > GRACE
+        {
+            self.drop_pending(number, RegistrationError::GaveWay);
+        }
+    }
+
+    pub(super) fn refuse_silent(&mut self) {
+        while let Some((&number, oldest)) = self.pending.first_key_value()
+            && oldest.started().elapsed() > DEADLINE
+        {
+            self.drop_pending(number, RegistrationError::Silent);
+        }
+    }
+
+    fn drop_pending(&mut self, number: u32, error: fn(usize) -> RegistrationError) {
+        if let Some(registration) = self.pending.remove(&number) {
+            self.refuse(registration.peer(), &error(registration.bytes()));
+        }
+    }
+
+    /// The one line that a refusal gets. Its connection is closed by its drop.
+    fn refuse(&mut self, who: Peer, error: &RegistrationError) {
+        self.config.stats.refused.fetch_add(1, Ordering::Relaxed);
+        if let Some(more) = self.refusals.take(Instant::now()) {
+            log::warn!(
+                "pid {} (uid {}) is refused: {error}{}",
+                who.pid,
+                who.uid,
+                Suppressed(more)
+            );
+        }
+    }
+
+    /// Listens only while a connection could be accepted, or every round would begin at once.
+    pub(super) fn update_listening(&mut self) {
+        if self.accept_after.is_some_and(|at| Instant::now() >= at) {
+            self.accept_after = None;
+        }
+        let wanted = self.places() > 0 && self.accept_after.is_none();
+        if wanted != self.listening {
+            let flags = if wanted {
+                epoll::EventFlags::IN
+            } else {
+                epoll::EventFlags::empty()
+            };
+            epoll::modify(
+                &self.epoll,
+                &self.config.socket,
+                Token::Listener.encode(),
+                flags,
+            )
+            .expect("spawn() added it");
+            self.listening = wanted;
+        }
+    }
+}

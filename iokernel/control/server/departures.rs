@@ -1,0 +1,129 @@
+//! Runtimes that leave: because they hang up, because the dataplane gave them
+//! up, or because the daemon ends.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll;
+
+use crate::control::kthreads;
+use crate::control::messages::{DetachReason, ToControl, ToDataplane};
+use crate::control::rate_limit::Suppressed;
+use crate::control::table::Tenant;
+use crate::ids::ProcId;
+use crate::proc::Proc;
+
+use super::Server;
+
+/// How long the dataplane has to return all runtimes at the end.
+const SHUTDOWN: Duration = Duration::from_secs(2);
+
+impl Server {
+    /// A peer hung up, or sent something, which it never should again.
+    pub(super) fn depart(&mut self, id: ProcId) {
+        let Some(tenant) = self.table.get_mut(id).filter(|tenant| !tenant.leaving) else {
+            return;
+        };
+        tenant.leaving = true;
+        // It stays readable from now on.
+        let _ = epoll::delete(&self.epoll, &tenant.connection);
+        self.send(ToDataplane::Detach(id));
+    }
+
+    /// Runtimes that took pages of their region away.
+    pub(super) fn depart_broken(&mut self) {
+        let broken = |t: &&Tenant| t.guard.hit() && !t.leaving;
+        loop {
+            let first = self.table.tenants().find(broken);
+            let Some((id, who, mac)) = first.map(|t| (t.id, t.peer, t.mac)) else {
+                return;
+            };
+            log::warn!(
+                "pid {} (uid {}, {mac}) is detached: pages of its region are gone",
+                who.pid,
+                who.uid
+            );
+            self.depart(id);
+        }
+    }
+
+    pub(super) fn send(&mut self, message: ToDataplane) {
+        if self.config.channel.to_dataplane.push(message).is_err() {
+            panic!("the ring to the dataplane holds three messages a slot, and is full");
+        }
+    }
+
+    /// Drops what the dataplane returned.
+    pub(super) fn take_returned(&mut self) {
+        while let Ok(ToControl::Detached { proc, reason }) =
+            self.config.channel.from_dataplane.pop()
+        {
+            self.dismiss(proc, reason);
+        }
+    }
+
+    fn dismiss(&mut self, proc: Box<Proc>, reason: DetachReason) {
+        let tenant = self.table.remove(proc.id);
+        let tenant = tenant.expect("the dataplane returns each runtime once");
+        let _ = epoll::delete(&self.epoll, &tenant.connection);
+        self.release_threads(&proc, reason);
+        // The guard goes before the region that it guards.
+        drop(tenant);
+        if let DetachReason::Fault(_) = reason {
+            self.config.stats.faults.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(more) = self.departures.take(Instant::now()) {
+            let who = format_args!("pid {} (uid {}, {})", proc.pid, proc.uid, proc.mac);
+            let more = Suppressed(more);
+            match reason {
+                DetachReason::HungUp => log::info!("{who} left{more}"),
+                DetachReason::Fault(fault) => log::warn!("{who} is detached: {fault}{more}"),
+                DetachReason::Shutdown => log::info!("{who} is detached: iokerneld ends{more}"),
+            }
+        }
+    }
+
+    /// Takes the kthreads that still live off the runtime cores.
+    fn release_threads(&self, proc: &Proc, reason: DetachReason) {
+        let cpus = match reason {
+            DetachReason::Shutdown => Some(&self.everywhere),
+            DetachReason::HungUp | DetachReason::Fault(_) => self.park.as_ref(),
+        };
+        let Some(cpus) = cpus else { return };
+        for kthread in &proc.kthreads {
+            // Without a pidfd the number may be another thread's by now, so it is let be.
+            if kthread
+                .pidfd
+                .as_ref()
+                .is_some_and(|pidfd| !kthreads::has_ended(pidfd))
+            {
+                // It may end at any moment, which is as good.
+                let _ = kthreads::pin(kthread.tid, cpus);
+            }
+        }
+    }
+
+    /// Closes what is pending, and takes all runtimes back.
+    pub(super) fn shut_down(mut self) {
+        self.pending.clear();
+        self.waiting.clear();
+        let deadline = Instant::now() + SHUTDOWN;
+        loop {
+            // Asked before the ring is emptied: what was sent before it is seen.
+            let gone = self.config.channel.from_dataplane.is_abandoned();
+            self.take_returned();
+            if self.table.len() == 0 || gone {
+                break;
+            }
+            if Instant::now() > deadline {
+                log::warn!(
+                    "{} runtimes did not come back from the dataplane",
+                    self.table.len()
+                );
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.publish_stats();
+    }
+}
