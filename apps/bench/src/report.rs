@@ -254,13 +254,7 @@ fn pairs(out: &mut String, cases: &[&str], runs: &[Run]) {
     }
 }
 
-fn ratio_row(
-    out: &mut String,
-    case: &str,
-    name: &str,
-    pairs: &[(&Run, &Run)],
-    f: Figure<'_>,
-) {
+fn ratio_row(out: &mut String, case: &str, name: &str, pairs: &[(&Run, &Run)], f: Figure<'_>) {
     let ratios = |quiet_only: bool| -> Vec<f64> {
         pairs
             .iter()
