@@ -74,6 +74,27 @@ struct KthreadRef {
     kthread: KthreadIdx,
 }
 
+/// What a dataplane is made of.
+#[derive(Debug)]
+pub struct Parts<P> {
+    /// Where frames come from and go to.
+    pub port: P,
+    /// The bytes of received frames.
+    pub ingress: Ingress,
+    /// The rings to and from the control thread.
+    pub link: DataplaneEnd,
+    /// Who gets which core.
+    pub arbiter: Arbiter,
+    /// Pins, wakes, preempts.
+    pub effects: Effects,
+    /// The time.
+    pub clock: Clock,
+    /// Where to count.
+    pub stats: Stats,
+    /// What to do when there is nothing to do.
+    pub idle: Idle,
+}
+
 /// The dataplane's whole state. One thread owns it.
 #[derive(Debug)]
 pub struct Dataplane<P> {
@@ -120,16 +141,17 @@ const FREED: usize = 2 * commands::CMD_BURST_SIZE;
 
 impl<P: Port> Dataplane<P> {
     /// Wires a dataplane. All memory that the loop needs is allocated here.
-    pub fn new(
-        port: P,
-        ingress: Ingress,
-        link: DataplaneEnd,
-        arbiter: Arbiter,
-        effects: Effects,
-        clock: Clock,
-        stats: Stats,
-        idle: Idle,
-    ) -> Self {
+    pub fn new(parts: Parts<P>) -> Self {
+        let Parts {
+            port,
+            ingress,
+            link,
+            arbiter,
+            effects,
+            clock,
+            stats,
+            idle,
+        } = parts;
         Dataplane {
             port,
             ingress,

@@ -8,7 +8,7 @@ use crate::abi::types::rx_net_hdr;
 use crate::control::{ControlEnd, ToControl, ToDataplane, channel};
 use crate::cores::arbiter::{Arbiter, RuntimeCore};
 use crate::dataplane::effects::Effects;
-use crate::dataplane::{Dataplane, Idle};
+use crate::dataplane::{Dataplane, Idle, Parts};
 use crate::ids::{CoreId, Mac, ProcId, ProcSlot};
 use crate::stats::{Counter, Stats};
 use crate::testing::{FakePort, Peer, PeerSpec};
@@ -43,16 +43,16 @@ impl World {
                 sibling: None,
             })
             .collect();
-        let dataplane = Dataplane::new(
-            FakePort::new(ingress.clone()),
-            Ingress::new(ingress.clone()),
-            dataplane_end,
-            Arbiter::new(&runtime, crate::dataplane::loans::MAX_PROCS),
-            Effects::unpinned(),
-            Clock::calibrate(),
-            stats.clone(),
-            Idle::Spin,
-        );
+        let dataplane = Dataplane::new(Parts {
+            port: FakePort::new(ingress.clone()),
+            ingress: Ingress::new(ingress.clone()),
+            link: dataplane_end,
+            arbiter: Arbiter::new(&runtime, crate::dataplane::loans::MAX_PROCS),
+            effects: Effects::unpinned(),
+            clock: Clock::calibrate(),
+            stats: stats.clone(),
+            idle: Idle::Spin,
+        });
         World {
             dataplane,
             control,
