@@ -147,9 +147,14 @@ fn many_silent_peers_give_way() {
     let runtime = TestRuntime::new(1);
     let _connection = runtime.register();
     h.until_attached(1);
-    // 84 silent ones and this one: 21 had to give way, the oldest first.
+    // 84 silent ones and this one in 64 places: 21 had to give way, the oldest first.
     assert!(h.refused() >= 21, "{}", h.refused());
     assert!(is_closed(&silent[0]));
+    assert!(
+        h.log()
+            .iter()
+            .any(|line| line.contains("gave way to others"))
+    );
     assert!(!is_closed(&silent[MAX_PENDING + 19]));
 }
 
