@@ -10,7 +10,7 @@ use super::harness::Harness;
 use crate::control::messages::{DetachReason, channel};
 use crate::control::server::MAX_PENDING;
 use crate::control::test_runtime::{
-    TestRuntime, alone, become_user, connect, gettid, is_closed, send_fds,
+    TestRuntime, alone, become_user, connect, gettid, is_closed, may_become_another, send_fds,
 };
 use crate::control::{Fault, faults::Queue};
 
@@ -409,8 +409,7 @@ fn another_users_runtime_attaches_with_its_own_segment_only() {
     let Some(mut h) = Harness::start(4) else {
         return;
     };
-    if !rustix::process::geteuid().is_root() {
-        println!("SKIPPED: only root can become another user");
+    if !may_become_another() {
         return;
     }
     let victim = TestRuntime::new(1);
