@@ -11,13 +11,10 @@
 //! is left as it is: its receiver will refuse it, and nobody else is harmed.
 
 use super::TxOffloads;
-use super::headers::{IPV6_HEADER, Network, be16};
+use super::headers::{FRAGMENT, IPV6_HEADER, Network, PROTO_TCP, be16};
 
-const PROTO_TCP: u8 = 6;
 /// Shortest TCP header, bytes.
 const TCP_HEADER: usize = 20;
-/// More fragments, and the offset, of the IPv4 fragment field.
-const FRAGMENT: u16 = 0x3fff;
 
 /// The sum of big-endian 16-bit words, in the machine's own order and unfolded.
 /// An odd last byte counts as a word's first.
@@ -53,13 +50,19 @@ fn field(sum: u64) -> [u8; 2] {
     (!fold(sum)).to_ne_bytes()
 }
 
+/// True if a header's words, its checksum among them, sum up to what they should.
+#[inline]
+pub fn header_sum_good(sum: u64) -> bool {
+    fold(sum) == 0xffff
+}
+
 /// True if the frame has a whole IPv4 header and its checksum is right.
 #[inline]
 pub fn ipv4_header_good(frame: &[u8], network: Network) -> bool {
     match network {
         Network::Ipv4 { at, len } => frame
             .get(at..at + len)
-            .is_some_and(|header| fold(sum(header)) == 0xffff),
+            .is_some_and(|header| header_sum_good(sum(header))),
         _ => false,
     }
 }
