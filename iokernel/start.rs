@@ -29,6 +29,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     if config.dry_run {
         return dry_run(config, &cores);
     }
+    calisto::control::fd_limit::raise_fd_limit();
     let stop = stop_on_signals()?;
     let socket = ControlSocket::bind()?;
     let segment = IngressSegment::create(&IngressSpec::new(config.huge_pages, config.shm_mode))?;
