@@ -27,6 +27,7 @@ pub mod host;
 pub mod namespace;
 pub mod runtime;
 pub mod skip;
+pub mod upstream;
 pub mod veth;
 
 pub use host::Host;

@@ -101,14 +101,21 @@ pub fn join(a: &Namespaces, b: &Namespaces) {
 }
 
 impl Peer {
-    /// A new peer on a veth pair with `host`.
+    /// A new peer on a veth pair with `host`: 10.0.255.1/16.
     ///
     /// # Panics
     /// When a command fails: [`possible`] must have said yes.
     pub fn connect(host: &Namespaces) -> Peer {
+        Peer::connect_as(host, &format!("{PEER_IP}/16"), &BROADCAST.to_string())
+    }
+
+    /// The same with another address.
+    ///
+    /// # Panics
+    /// When a command fails.
+    pub fn connect_as(host: &Namespaces, address: &str, broadcast: &str) -> Peer {
         let space = Namespaces::new().expect("possible() has made namespaces");
         join(host, &space);
-        let address = format!("{PEER_IP}/16");
         must(
             space
                 .command("ip")
@@ -117,9 +124,9 @@ impl Peer {
         must(space.command("ip").args([
             "addr",
             "add",
-            &address,
+            address,
             "broadcast",
-            &BROADCAST.to_string(),
+            broadcast,
             "dev",
             PEER_END,
         ]));
