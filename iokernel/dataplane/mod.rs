@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abi::ingress::Ingress;
 use crate::control::{DataplaneEnd, ToDataplane};
-use crate::cores::arbiter::{Arbiter, Decisions, ProcSpec};
+use crate::cores::arbiter::{Arbiter, Decisions};
 use crate::ids::{BufIdx, KthreadIdx, Micros, ProcSlot};
 use crate::port::{Port, RX_BURST_SIZE, RxFrame, TxToken};
 use crate::proc::Proc;
@@ -254,8 +254,9 @@ impl<P: Port> Dataplane<P> {
     ///
     /// *Source:* C: `dp_clients_add_client`, iokernel/dp_clients.c.
     fn attach(&mut self, proc: Box<Proc>) {
-        let slot = proc.id.slot;
-        let (mac, kthreads, guaranteed) = (proc.mac, proc.kthreads.len(), proc.guaranteed_cores);
+        let mut proc = proc;
+        let (slot, mac) = (proc.id.slot, proc.mac);
+        let seat = proc.seat.take().expect("a runtime brings its seat");
         assert!(
             self.procs[slot.index()].is_none(),
             "the control thread gave out an occupied slot"
@@ -267,11 +268,7 @@ impl<P: Port> Dataplane<P> {
         self.procs[slot.index()] = Some(proc);
         self.live.push(slot);
         self.stats.add(Counter::Attached, 1);
-        let spec = ProcSpec {
-            kthreads: u16::try_from(kthreads).expect("registration admits at most NCPU kthreads"),
-            guaranteed,
-        };
-        self.arbiter.add(slot, spec, &mut self.decisions);
+        self.arbiter.add(slot, seat, &mut self.decisions);
         self.apply();
     }
 

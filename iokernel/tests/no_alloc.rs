@@ -98,4 +98,24 @@ mod tests {
         assert!(world.count(Counter::Adjusts) > 100);
         assert!(world.count(Counter::Parks) > 0 && world.count(Counter::Wakes) > 3);
     }
+
+    #[test]
+    fn arrivals_and_departures_allocate_nothing_in_the_loop() {
+        let mut world = World::new(4);
+        let _resident = world.attach(0, 2, 1);
+        for slot in 1..20 {
+            let (_peer, proc) = World::peer(slot, 3, 1);
+            let allocations = counted(|| {
+                world.admit(proc);
+                for flow in 0..40 {
+                    world.receive(slot, flow);
+                }
+                world.turns(4);
+                world.hang_up(slot);
+                world.turns(300);
+            });
+            assert_eq!(allocations, 0);
+            assert!(world.detached().is_some());
+        }
+    }
 }

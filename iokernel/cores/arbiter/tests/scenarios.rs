@@ -38,7 +38,7 @@ impl Story {
     }
 
     fn remove(&mut self, slot: u16) -> String {
-        self.does(|a, out| a.remove(ProcSlot(slot), out))
+        self.does(|a, out| drop(a.remove(ProcSlot(slot), out)))
     }
 
     fn parks(&mut self, slot: u16, kthread: u16) -> String {
