@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use crate::abi::lrpc::{LrpcRx, LrpcTx};
 use crate::abi::qptrs::QPtrs;
 use crate::abi::shm::ShmRegion;
+use crate::cores::arbiter::Seat;
 use crate::ids::{Mac, ProcId};
 use crate::port::dma::Mapping;
 
@@ -33,6 +34,8 @@ pub struct Proc {
     /// Completions that its rings could not take; empty, with capacity
     /// [`MAX_UNCOMPLETED`], so that it never grows in the polling loop.
     pub overflow: std::collections::VecDeque<u64>,
+    /// Its place in the core arbiter, while that has it not.
+    pub seat: Option<Seat>,
     /// The dataplane's own notes; made by `Default`.
     pub notes: Notes,
     /// Its region as devices see it; unmapped on drop.

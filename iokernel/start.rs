@@ -15,7 +15,7 @@ use calisto::cores::executor::WakeWatch;
 use calisto::cores::topology::{CorePlan, CpuId, CpuList, PlanOptions, Topology, plan};
 use calisto::dataplane::effects::Effects;
 use calisto::dataplane::loans::MAX_PROCS;
-use calisto::dataplane::{Dataplane, Idle, Stopped};
+use calisto::dataplane::{Dataplane, Idle, Parts, Stopped};
 use calisto::port::Port;
 use calisto::port::dma::{DmaMapper, NoDma};
 use calisto::port::loopback::Loopback;
@@ -29,6 +29,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     if config.dry_run {
         return dry_run(config, &cores);
     }
+    calisto::control::fd_limit::raise_fd_limit();
     let stop = stop_on_signals()?;
     let socket = ControlSocket::bind()?;
     let segment = IngressSegment::create(&IngressSpec::new(config.huge_pages, config.shm_mode))?;
@@ -170,16 +171,16 @@ fn serve<P: Port>(
     let cpus = (0..=cores.runtime.iter().map(|c| c.core.0).max().unwrap_or(0))
         .map(|n| cores.cpu_of(calisto::ids::CoreId(n)))
         .collect();
-    let dataplane = Dataplane::new(
+    let dataplane = Dataplane::new(Parts {
         port,
-        Ingress::new(segment.region().clone()),
-        dataplane_end,
-        Arbiter::new(&cores.runtime, MAX_PROCS),
-        Effects::new(watch, cpus),
+        ingress: Ingress::new(segment.region().clone()),
+        link: dataplane_end,
+        arbiter: Arbiter::new(&cores.runtime, MAX_PROCS),
+        effects: Effects::new(watch, cpus),
         clock,
-        stats.clone(),
-        idle(config, cores),
-    );
+        stats: stats.clone(),
+        idle: idle(config, cores),
+    });
     log::info!(
         "iokerneld: ready, core {} running dataplane",
         cores.dataplane_cpu

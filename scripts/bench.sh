@@ -101,11 +101,14 @@ done
 [ "$(id -u)" -eq 0 ] || fail "measuring takes root (namespaces, huge pages): sudo $0 --no-build"
 [ "$(nproc --all)" -ge 2 ] || fail "one CPU only: the dispatcher and the runtime need one each"
 
-runs=$(mktemp)
+dir=$(mktemp -d)
+runs=$dir/runs
+run_pid=
 pages_file=/proc/sys/vm/nr_hugepages
 pages_before='' pages_set=''
 clean_up() {
-	rm -f "$runs"
+	[ -z "$run_pid" ] || { kill "$run_pid" && wait "$run_pid"; } 2>/dev/null || true
+	rm -rf "$dir"
 	# Only if nobody else has changed it since.
 	if [ -n "$pages_set" ] && [ "$(cat $pages_file)" = "$pages_set" ]; then
 		echo "$pages_before" >$pages_file
@@ -139,6 +142,7 @@ describe_machine() {
 }
 
 # The settings of a case: what the emulator does, then kthreads and sink options.
+# Becomes the run: to be called in the background.
 one_run() { # CASE COMMAND
 	local command=$2
 	local -a nic sink
@@ -150,15 +154,19 @@ one_run() { # CASE COMMAND
 	flood-10) nic=(flood 700000) sink=(10 --echo) ;;
 	latency-1) nic=(open 1024) sink=(1 --echo) ;;
 	esac
-	NICGEN_MODE=${nic[0]} NICGEN_FLOWS=${nic[1]} NICGEN_WINDOW=256 NICGEN_PPS=500000 \
-		NICGEN_WARM_S=$warm NICGEN_SECS=$secs SINK_CPU=$sink_cpu TOOLS="$root/target/bench" \
+	exec env NICGEN_MODE="${nic[0]}" NICGEN_FLOWS="${nic[1]}" NICGEN_WINDOW=256 \
+		NICGEN_PPS=500000 NICGEN_WARM_S="$warm" NICGEN_SECS="$secs" \
+		SINK_CPU="$sink_cpu" TOOLS="$root/target/bench" \
 		"$root/apps/bench/run.sh" "${sink[0]}" "$command" "${sink[@]:1}"
 }
 
 measure() { # ROUND CASE WHO COMMAND
-	local figures
-	figures=$(one_run "$2" "$4") || fail "round $1, $2, $3: the run failed"
-	printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$figures" >>"$runs"
+	# In the background, so that a signal need not wait for it.
+	one_run "$2" "$4" >"$dir/figures" &
+	run_pid=$!
+	wait "$run_pid" || fail "round $1, $2, $3: the run failed"
+	run_pid=
+	printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$(cat "$dir/figures")" >>"$runs"
 	echo "round $1/$rounds $2 $3" >&2
 }
 

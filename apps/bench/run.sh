@@ -34,10 +34,19 @@ esac
 	exit 2
 }
 
-if [ -z "${BENCH_INSIDE:-}" ]; then
-	# All processes of the PID namespace end with its first, and the segments go with the IPC namespace.
-	BENCH_INSIDE=1 exec unshare --net --ipc --pid --fork --kill-child --mount-proc \
-		bash "$0" "$@"
+if [ -z "${BENCH_DIR:-}" ]; then
+	BENCH_DIR=$(mktemp -d)
+	export BENCH_DIR
+	inside=
+	# unshare itself ignores SIGTERM. When it is killed, the PID namespace's first process goes
+	# with it, and then all others there; the segments go with the IPC namespace.
+	trap '[ -z "$inside" ] || kill -KILL "$inside" 2>/dev/null; rm -rf "$BENCH_DIR"' EXIT
+	trap 'exit 130' INT TERM
+	unshare --net --ipc --pid --fork --kill-child --mount-proc bash "$0" "$@" &
+	inside=$!
+	wait "$inside" && status=0 || status=$?
+	inside=
+	exit "$status"
 fi
 
 kthreads=$1 dispatcher=$2
@@ -46,9 +55,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 tools=${TOOLS:-$root/target/bench}
 sink=${SINK:-$root/target/release/sink}
 eal=${EAL:---no-pci --vdev=net_null0 --in-memory --no-telemetry --log-level=4}
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-trap 'exit 130' INT TERM
+dir=$BENCH_DIR
 ip link set lo up
 # Made here, so that it is there for whichever of the two comes first.
 truncate -s 4096 "$dir/progress"

@@ -63,7 +63,8 @@ pub fn buf_at(offset: u32) -> BufIdx {
 }
 
 /// Bytes that the rx_net_hdr takes in front of a frame.
-const RX_HDR: u32 = size_of::<types::rx_net_hdr>() as u32;
+const RX_HDR: u32 = 24;
+const _: () = assert!(RX_HDR as usize == size_of::<types::rx_net_hdr>());
 
 /// The ingress region's bytes, for writing headers and reading addresses.
 ///

@@ -15,9 +15,10 @@ use std::sync::Arc;
 
 use crate::abi::shm::ShmRegion;
 use crate::abi::types;
+use crate::cores::arbiter::{ProcSpec, Seat};
 use crate::ids::{Mac, ProcId};
 use crate::port::dma::{DmaMapper, Mapping};
-use crate::proc::{Kthread, MAX_UNCOMPLETED, Proc};
+use crate::proc::{Kthread, MAX_UNCOMPLETED, Notes, Proc};
 
 use super::error::{KthreadError, RegistrationError};
 use super::kthreads::{self, PeerThreads};
@@ -69,16 +70,21 @@ impl Candidate {
     /// # Panics
     /// When `guaranteed_cores` is beyond `u16`: it was reserved from 256 at most.
     pub(super) fn into_proc(self, id: ProcId) -> (Box<Proc>, OwnedFd, Guard) {
+        let spec = ProcSpec {
+            kthreads: u16::try_from(self.kthreads.len()).expect("at most NCPU kthreads"),
+            guaranteed: u16::try_from(self.guaranteed_cores)
+                .expect("a reserved guarantee is no more than all cores"),
+        };
         let proc = Box::new(Proc {
             id,
             pid: self.peer.pid,
             uid: self.peer.uid,
             mac: self.mac,
-            guaranteed_cores: u16::try_from(self.guaranteed_cores)
-                .expect("a reserved guarantee is no more than all cores"),
+            guaranteed_cores: spec.guaranteed,
             kthreads: self.kthreads,
             overflow: std::collections::VecDeque::with_capacity(MAX_UNCOMPLETED),
-            notes: crate::proc::Notes::default(),
+            seat: Some(Seat::new(spec)),
+            notes: Notes::default(),
             mapping: self.mapping,
             region: self.region,
         });

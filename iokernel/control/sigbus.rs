@@ -200,11 +200,8 @@ mod tests {
         assert_eq!((byte, word), (9, 0));
         assert!(guard.hit());
         // SAFETY: in the mapping.
-        assert_eq!(
-            unsafe { base.read_volatile() },
-            7,
-            "other pages are the segment's still"
-        );
+        let first = unsafe { base.read_volatile() };
+        assert_eq!(first, 7, "other pages are the segment's still");
     }
 
     #[test]

@@ -54,7 +54,8 @@ impl<P: Port> Dataplane<P> {
         self.macs.remove(mac, slot);
         self.live.retain(|s| *s != slot);
         self.leaving.push(slot);
-        self.arbiter.remove(slot, &mut self.decisions);
+        let seat = self.arbiter.remove(slot, &mut self.decisions);
+        self.proc(slot).seat = seat;
         self.apply();
     }
 

@@ -257,8 +257,7 @@ mod tests {
     #[test]
     fn groups_run_out_and_come_back() {
         let mut loans = Loans::default();
-        for i in 0..MAX_GROUPS {
-            let buf = BufIdx(i as u32);
+        for buf in (0..).map(BufIdx).take(MAX_GROUPS) {
             loans.open_group(buf).expect("a free group");
             loans.join_group(buf, A);
         }

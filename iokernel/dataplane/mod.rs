@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abi::ingress::Ingress;
 use crate::control::{DataplaneEnd, ToDataplane};
-use crate::cores::arbiter::{Arbiter, Decisions, ProcSpec};
+use crate::cores::arbiter::{Arbiter, Decisions};
 use crate::ids::{BufIdx, KthreadIdx, Micros, ProcSlot};
 use crate::port::{Port, RX_BURST_SIZE, RxFrame, TxToken};
 use crate::proc::Proc;
@@ -72,6 +72,27 @@ pub struct Stopped<P> {
 struct KthreadRef {
     slot: ProcSlot,
     kthread: KthreadIdx,
+}
+
+/// What a dataplane is made of.
+#[derive(Debug)]
+pub struct Parts<P> {
+    /// Where frames come from and go to.
+    pub port: P,
+    /// The bytes of received frames.
+    pub ingress: Ingress,
+    /// The rings to and from the control thread.
+    pub link: DataplaneEnd,
+    /// Who gets which core.
+    pub arbiter: Arbiter,
+    /// Pins, wakes, preempts.
+    pub effects: Effects,
+    /// The time.
+    pub clock: Clock,
+    /// Where to count.
+    pub stats: Stats,
+    /// What to do when there is nothing to do.
+    pub idle: Idle,
 }
 
 /// The dataplane's whole state. One thread owns it.
@@ -120,16 +141,17 @@ const FREED: usize = 2 * commands::CMD_BURST_SIZE;
 
 impl<P: Port> Dataplane<P> {
     /// Wires a dataplane. All memory that the loop needs is allocated here.
-    pub fn new(
-        port: P,
-        ingress: Ingress,
-        link: DataplaneEnd,
-        arbiter: Arbiter,
-        effects: Effects,
-        clock: Clock,
-        stats: Stats,
-        idle: Idle,
-    ) -> Self {
+    pub fn new(parts: Parts<P>) -> Self {
+        let Parts {
+            port,
+            ingress,
+            link,
+            arbiter,
+            effects,
+            clock,
+            stats,
+            idle,
+        } = parts;
         Dataplane {
             port,
             ingress,
@@ -232,8 +254,9 @@ impl<P: Port> Dataplane<P> {
     ///
     /// *Source:* C: `dp_clients_add_client`, iokernel/dp_clients.c.
     fn attach(&mut self, proc: Box<Proc>) {
-        let slot = proc.id.slot;
-        let (mac, kthreads, guaranteed) = (proc.mac, proc.kthreads.len(), proc.guaranteed_cores);
+        let mut proc = proc;
+        let (slot, mac) = (proc.id.slot, proc.mac);
+        let seat = proc.seat.take().expect("a runtime brings its seat");
         assert!(
             self.procs[slot.index()].is_none(),
             "the control thread gave out an occupied slot"
@@ -245,11 +268,7 @@ impl<P: Port> Dataplane<P> {
         self.procs[slot.index()] = Some(proc);
         self.live.push(slot);
         self.stats.add(Counter::Attached, 1);
-        let spec = ProcSpec {
-            kthreads: u16::try_from(kthreads).expect("registration admits at most NCPU kthreads"),
-            guaranteed,
-        };
-        self.arbiter.add(slot, spec, &mut self.decisions);
+        self.arbiter.add(slot, seat, &mut self.decisions);
         self.apply();
     }
 

@@ -31,7 +31,7 @@ use crate::steering::modulo;
 /// Frames ahead of the one in hand that are asked into the cache.
 const PREFETCH_AHEAD: usize = 4;
 /// An Ethernet header.
-const ETH_HDR: u16 = 14;
+const ETH_HDR: u32 = 14;
 
 /// Where each frame of a burst goes: a reserved slot and the loan's tag.
 pub(super) type Routes = arrayvec::ArrayVec<(Reserved, u64, u16), RX_BURST_SIZE>;
@@ -44,9 +44,9 @@ const BROADCAST: u64 = 0xffff_ffff_ffff;
 /// this is the only check.
 #[inline]
 fn fits(len: u16, ethertype_is_vlan: impl FnOnce() -> bool) -> bool {
-    const PLAIN: u16 = ETH_FRAME_MAX as u16;
-    const TAGGED: u16 = ETH_FRAME_MAX_VLAN as u16;
-    (ETH_HDR..=PLAIN).contains(&len) || (len > PLAIN && len <= TAGGED && ethertype_is_vlan())
+    let len = u32::from(len);
+    (ETH_HDR..=ETH_FRAME_MAX).contains(&len)
+        || (len > ETH_FRAME_MAX && len <= ETH_FRAME_MAX_VLAN && ethertype_is_vlan())
 }
 
 impl<P: Port> Dataplane<P> {

@@ -353,10 +353,9 @@ fn who_breaks_the_contract_goes_and_nobody_else_notices() {
             "frame over the end",
             |p| {
                 let at = p.region.len() as u64 - 40;
-                let frame = [0_u8; 60];
                 let hdr = crate::abi::types::tx_net_hdr {
                     completion_data: 0,
-                    len: frame.len() as u32,
+                    len: 60,
                     olflags: 0,
                     pad: 0,
                 };

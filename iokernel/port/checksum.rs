@@ -11,13 +11,10 @@
 //! is left as it is: its receiver will refuse it, and nobody else is harmed.
 
 use super::TxOffloads;
-use super::headers::{IPV6_HEADER, Network, be16};
+use super::headers::{FRAGMENT, IPV6_HEADER, Network, PROTO_TCP, be16};
 
-const PROTO_TCP: u8 = 6;
 /// Shortest TCP header, bytes.
 const TCP_HEADER: usize = 20;
-/// More fragments, and the offset, of the IPv4 fragment field.
-const FRAGMENT: u16 = 0x3fff;
 
 /// The sum of big-endian 16-bit words, in the machine's own order and unfolded.
 /// An odd last byte counts as a word's first.
@@ -47,10 +44,24 @@ fn fold(sum: u64) -> u16 {
     folded
 }
 
+/// What to add to a sum so that the word at `at` does not count in it: its complement.
+///
+/// Better than to store a zero there first, which the summing would have to wait for.
+#[inline]
+fn without(bytes: &[u8], at: usize) -> u64 {
+    u64::from(!u16::from_ne_bytes([bytes[at], bytes[at + 1]]))
+}
+
 /// The bytes to store as the checksum of what was summed.
 #[inline]
 fn field(sum: u64) -> [u8; 2] {
     (!fold(sum)).to_ne_bytes()
+}
+
+/// True if a header's words, its checksum among them, sum up to what they should.
+#[inline]
+pub fn header_sum_good(sum: u64) -> bool {
+    fold(sum) == 0xffff
 }
 
 /// True if the frame has a whole IPv4 header and its checksum is right.
@@ -59,7 +70,7 @@ pub fn ipv4_header_good(frame: &[u8], network: Network) -> bool {
     match network {
         Network::Ipv4 { at, len } => frame
             .get(at..at + len)
-            .is_some_and(|header| fold(sum(header)) == 0xffff),
+            .is_some_and(|header| header_sum_good(sum(header))),
         _ => false,
     }
 }
@@ -79,8 +90,7 @@ pub fn finish(frame: &mut [u8], offloads: TxOffloads) {
         && let Network::Ipv4 { at, len } = network
         && let Some(header) = frame.get_mut(at..at + len)
     {
-        header[10..12].fill(0);
-        let checksum = field(sum(header));
+        let checksum = field(sum(header) + without(header, 10));
         header[10..12].copy_from_slice(&checksum);
     }
 }
@@ -114,8 +124,8 @@ fn fill_tcp(frame: &mut [u8], addrs: std::ops::Range<usize>, segment: std::ops::
     let len = u16::try_from(segment.len()).unwrap_or(u16::MAX);
     let pseudo = [0, PROTO_TCP, len.to_be_bytes()[0], len.to_be_bytes()[1]];
     let at = segment.start + 16;
-    frame[at..at + 2].fill(0);
-    let checksum = field(sum(&frame[addrs]) + sum(&pseudo) + sum(&frame[segment]));
+    let old = without(frame, at);
+    let checksum = field(sum(&frame[addrs]) + sum(&pseudo) + sum(&frame[segment]) + old);
     frame[at..at + 2].copy_from_slice(&checksum);
 }
 

@@ -18,7 +18,7 @@
 //!
 //! *Source:* Microsoft, "Verifying the RSS hash calculation"; DPDK: `rte_softrss`.
 
-use super::headers::{Network, be16};
+use super::headers::{FRAGMENT, Network, PROTO_TCP, PROTO_UDP, be16};
 
 /// The published key.
 pub const RSS_KEY: [u8; 40] = [
@@ -29,11 +29,6 @@ pub const RSS_KEY: [u8; 40] = [
 
 /// Longest input: two IPv6 addresses and two ports.
 const INPUT_MAX: usize = 36;
-const PROTO_TCP: u8 = 6;
-const PROTO_UDP: u8 = 17;
-/// The bits of the IPv4 fragment field that a whole datagram has clear: more
-/// fragments, and the offset.
-const FRAGMENT: u16 = 0x3fff;
 
 /// What each byte value contributes at each place of the input.
 static CONTRIBUTION: [[u32; 256]; INPUT_MAX] = contributions();
@@ -74,6 +69,16 @@ fn toeplitz<const N: usize>(input: &[u8; N]) -> u32 {
         .iter()
         .zip(&CONTRIBUTION)
         .fold(0, |hash, (&byte, table)| hash ^ table[usize::from(byte)])
+}
+
+/// The hash of source, destination and ports of an IPv4 packet, as they lie in memory.
+#[inline]
+pub fn hash_words(words: [u32; 3]) -> u32 {
+    let mut input = [0; 12];
+    for (bytes, word) in input.chunks_exact_mut(4).zip(words) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+    toeplitz(&input)
 }
 
 /// The hash of a frame, of which the caller alone has the bytes.

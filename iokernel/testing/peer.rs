@@ -8,6 +8,7 @@ use crate::abi::shm::{ShmPtr, ShmRegion};
 use crate::abi::types::{
     TXCMD_NET_COMPLETE, TXCMD_PARKED, TXPKT_NET_XMIT, q_ptrs, rx_net_hdr, tx_net_hdr,
 };
+use crate::cores::arbiter::{ProcSpec, Seat};
 use crate::ids::{Mac, ProcId};
 use crate::port::dma::{Mapping, NoDma};
 use crate::proc::{Kthread, MAX_UNCOMPLETED, Notes, Proc};
@@ -125,6 +126,10 @@ impl Peer {
             guaranteed_cores: spec.guaranteed,
             kthreads: ours.into_boxed_slice(),
             overflow: std::collections::VecDeque::with_capacity(MAX_UNCOMPLETED),
+            seat: Some(Seat::new(ProcSpec {
+                kthreads: u16::try_from(spec.kthreads).expect("at most 256"),
+                guaranteed: spec.guaranteed,
+            })),
             notes: Notes::default(),
             mapping,
             region: theirs,

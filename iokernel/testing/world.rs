@@ -8,8 +8,9 @@ use crate::abi::types::rx_net_hdr;
 use crate::control::{ControlEnd, ToControl, ToDataplane, channel};
 use crate::cores::arbiter::{Arbiter, RuntimeCore};
 use crate::dataplane::effects::Effects;
-use crate::dataplane::{Dataplane, Idle};
+use crate::dataplane::{Dataplane, Idle, Parts};
 use crate::ids::{CoreId, Mac, ProcId, ProcSlot};
+use crate::proc::Proc;
 use crate::stats::{Counter, Stats};
 use crate::testing::{FakePort, Peer, PeerSpec};
 use crate::time::Clock;
@@ -43,16 +44,16 @@ impl World {
                 sibling: None,
             })
             .collect();
-        let dataplane = Dataplane::new(
-            FakePort::new(ingress.clone()),
-            Ingress::new(ingress.clone()),
-            dataplane_end,
-            Arbiter::new(&runtime, crate::dataplane::loans::MAX_PROCS),
-            Effects::unpinned(),
-            Clock::calibrate(),
-            stats.clone(),
-            Idle::Spin,
-        );
+        let dataplane = Dataplane::new(Parts {
+            port: FakePort::new(ingress.clone()),
+            ingress: Ingress::new(ingress.clone()),
+            link: dataplane_end,
+            arbiter: Arbiter::new(&runtime, crate::dataplane::loans::MAX_PROCS),
+            effects: Effects::unpinned(),
+            clock: Clock::calibrate(),
+            stats: stats.clone(),
+            idle: Idle::Spin,
+        });
         World {
             dataplane,
             control,
@@ -67,7 +68,14 @@ impl World {
     /// # Panics
     /// When the slot is taken.
     pub fn attach(&mut self, slot: u16, kthreads: usize, guaranteed: u16) -> Peer {
-        let (peer, proc) = Peer::new(PeerSpec {
+        let (peer, proc) = World::peer(slot, kthreads, guaranteed);
+        self.admit(proc);
+        peer
+    }
+
+    /// A runtime for `slot`, not attached yet.
+    pub fn peer(slot: u16, kthreads: usize, guaranteed: u16) -> (Peer, Box<Proc>) {
+        Peer::new(PeerSpec {
             id: ProcId {
                 slot: ProcSlot(slot),
                 generation: 1,
@@ -76,13 +84,19 @@ impl World {
             kthreads,
             guaranteed,
             egress: 256,
-        });
+        })
+    }
+
+    /// Hands a runtime to the loop, and gives that turns to launch it.
+    ///
+    /// # Panics
+    /// When its slot is taken.
+    pub fn admit(&mut self, proc: Box<Proc>) {
         self.control
             .to_dataplane
             .push(ToDataplane::Attach(proc))
             .expect("room in the ring");
         self.turns(2);
-        peer
     }
 
     /// The peer in `slot` hangs up.

@@ -468,4 +468,116 @@ mod tests {
             Ok(())
         });
     }
+
+    #[test]
+    fn without_root_and_huge_pages_a_virtual_device_works() {
+        in_child("without_root_and_huge_pages_a_virtual_device_works", || {
+            let ingress = region(2);
+            // SAFETY: no memory is involved.
+            if unsafe { libc::setgid(65534) != 0 || libc::setuid(65534) != 0 } {
+                println!("(not root to begin with)");
+            }
+            let eal = eal(&["--vdev=net_null0"]).unwrap();
+            let mut port = Dpdk::start(eal, &PortSel::Id(0), ingress, 4096).unwrap();
+            let got = receive(&mut port, 64);
+            assert_eq!(got.len(), 64);
+            release(&mut port, &got);
+            Ok(())
+        });
+    }
+
+    fn huge_pages_free() -> u32 {
+        std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// Files of DPDK whose path has this file prefix.
+    fn files_of(prefix: &str) -> Vec<String> {
+        let run = format!("/var/run/dpdk/{prefix}");
+        ["/dev/hugepages", run.as_str()]
+            .iter()
+            .filter_map(|dir| std::fs::read_dir(dir).ok())
+            .flatten()
+            .map(|entry| entry.unwrap().path().display().to_string())
+            .filter(|path| path.contains(prefix))
+            .collect()
+    }
+
+    const PREFIX: &str = "CALISTO_DPDK_PREFIX";
+
+    /// Runs the same test once more, in a process that finds `prefix` in its environment.
+    fn another(prefix: &str) -> String {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(std::env::args().skip(1))
+            .env(PREFIX, prefix)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}");
+        text
+    }
+
+    #[test]
+    fn with_huge_pages_the_port_leaves_no_file_behind() {
+        in_child("with_huge_pages_the_port_leaves_no_file_behind", || {
+            let Ok(prefix) = std::env::var(PREFIX) else {
+                let free = huge_pages_free();
+                if free < 64 {
+                    return Err(format!("{free} huge pages are free, 64 are wanted"));
+                }
+                let prefix = format!("calisto{}", std::process::id());
+                let text = another(&prefix);
+                assert!(!text.contains("SKIPPED"), "{text}");
+                assert_eq!(files_of(&prefix), [""; 0]);
+                // DPDK leaves the empty directory of the prefix.
+                let _ = std::fs::remove_dir(format!("/var/run/dpdk/{prefix}"));
+                return Ok(());
+            };
+            let config = EalConfig {
+                cpu: first_cpu(),
+                no_huge: false,
+                args: vec![
+                    "--no-pci".into(),
+                    "--vdev=net_null0".into(),
+                    format!("--file-prefix={prefix}"),
+                ],
+            };
+            let eal = Eal::init(&config).map_err(|e| e.to_string())?;
+            let mut port = Dpdk::start(eal, &PortSel::Id(0), region(2), 4096).unwrap();
+            let socket = format!("/var/run/dpdk/{prefix}/dpdk_telemetry.v2");
+            assert_eq!(files_of(&prefix), [socket], "while it runs");
+            let got = receive(&mut port, 64);
+            release(&mut port, &got);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_second_process_with_the_same_files_is_told_what_to_do() {
+        in_child(
+            "a_second_process_with_the_same_files_is_told_what_to_do",
+            || {
+                let first = std::env::var(PREFIX);
+                let prefix = first
+                    .clone()
+                    .unwrap_or_else(|_| format!("calisto{}", std::process::id()));
+                // Settings in files, as without `--in-memory`.
+                let eal = eal(&["--proc-type=primary", &format!("--file-prefix={prefix}")]);
+                if first.is_ok() {
+                    println!("ERROR {}", eal.unwrap_err());
+                    return Ok(());
+                }
+                let eal = eal?;
+                let text = another(&prefix);
+                let error = text.lines().find_map(|line| line.split_once("ERROR "));
+                let (_, error) = error.unwrap_or_else(|| panic!("{text}"));
+                assert!(error.contains("--file-prefix NAME"), "{error}");
+                drop(eal);
+                let _ = std::fs::remove_dir_all(format!("/var/run/dpdk/{prefix}"));
+                Ok(())
+            },
+        );
+    }
 }

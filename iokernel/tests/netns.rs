@@ -49,8 +49,7 @@ pub(crate) fn address(interface: &str) -> Result<(), String> {
 
 /// The Ethernet address of an interface.
 pub(crate) fn mac(interface: &str) -> [u8; 6] {
-    let path = format!("/sys/class/net/{interface}/address");
-    // A namespace sees its own interfaces in sysfs only where it is mounted anew: ask `ip`.
+    // Not from sysfs: it shows the namespace that it was mounted in.
     let text = Command::new("ip")
         .args(["-o", "link", "show", interface])
         .output()
@@ -60,7 +59,7 @@ pub(crate) fn mac(interface: &str) -> [u8; 6] {
         .split_whitespace()
         .skip_while(|word| *word != "link/ether")
         .nth(1)
-        .unwrap_or_else(|| panic!("no address of {interface} ({path})"))
+        .unwrap_or_else(|| panic!("no address of {interface}"))
         .to_owned();
     let mut mac = [0; 6];
     for (byte, hex) in mac.iter_mut().zip(text.split(':')) {

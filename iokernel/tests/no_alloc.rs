@@ -65,32 +65,57 @@ fn round(world: &mut World, peers: &mut [Peer], n: u32) {
                 }
             }
             // Kthreads that were woken park again after a few rounds.
-            if peer.woken(kthread).is_some() && n % 4 == i as u32 {
+            if peer.woken(kthread).is_some() && n % 4 == u32::try_from(i).expect("three") {
                 peer.park(kthread, 0);
             }
-            peer.set_runqueue(kthread, n, n - u32::from(n % 3 == 0));
+            peer.set_runqueue(kthread, n, n - u32::from(n.is_multiple_of(3)));
         }
     }
     world.turns(4);
 }
 
-#[test]
-fn steady_state_allocates_nothing() {
-    assert!(counted(|| drop(Box::new(1))) >= 1, "the counter counts");
-    let mut world = World::new(4);
-    let mut peers: Vec<Peer> = (0..3).map(|slot| world.attach(slot, 2, 1)).collect();
-    for n in 1..50 {
-        round(&mut world, &mut peers, n);
-    }
-    let before = world.count(Counter::RxDelivered);
-    let allocations = counted(|| {
-        for n in 50..2000 {
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steady_state_allocates_nothing() {
+        assert!(counted(|| drop(Box::new(1))) >= 1, "the counter counts");
+        let mut world = World::new(4);
+        let mut peers: Vec<Peer> = (0..3).map(|slot| world.attach(slot, 2, 1)).collect();
+        for n in 1..50 {
             round(&mut world, &mut peers, n);
         }
-    });
-    assert_eq!(allocations, 0);
-    assert!(world.count(Counter::RxDelivered) > before + 10_000);
-    assert!(world.count(Counter::TxPulled) > 10_000);
-    assert!(world.count(Counter::Adjusts) > 100);
-    assert!(world.count(Counter::Parks) > 0 && world.count(Counter::Wakes) > 3);
+        let before = world.count(Counter::RxDelivered);
+        let allocations = counted(|| {
+            for n in 50..2000 {
+                round(&mut world, &mut peers, n);
+            }
+        });
+        assert_eq!(allocations, 0);
+        assert!(world.count(Counter::RxDelivered) > before + 10_000);
+        assert!(world.count(Counter::TxPulled) > 10_000);
+        assert!(world.count(Counter::Adjusts) > 100);
+        assert!(world.count(Counter::Parks) > 0 && world.count(Counter::Wakes) > 3);
+    }
+
+    #[test]
+    fn arrivals_and_departures_allocate_nothing_in_the_loop() {
+        let mut world = World::new(4);
+        let _resident = world.attach(0, 2, 1);
+        for slot in 1..20 {
+            let (_peer, proc) = World::peer(slot, 3, 1);
+            let allocations = counted(|| {
+                world.admit(proc);
+                for flow in 0..40 {
+                    world.receive(slot, flow);
+                }
+                world.turns(4);
+                world.hang_up(slot);
+                world.turns(300);
+            });
+            assert_eq!(allocations, 0);
+            assert!(world.detached().is_some());
+        }
+    }
 }

@@ -3,6 +3,8 @@
  */
 #include "wrapper.h"
 
+#include <rte_branch_prediction.h>
+#include <rte_lcore.h>
 #include <rte_spinlock.h>
 
 #include <errno.h>
@@ -55,26 +57,37 @@ uint64_t calisto_tx_offload(uint64_t l2_len, uint64_t l3_len, uint64_t l4_len)
 }
 
 /*
- * Freed objects in the order of their return: obj[head .. tail). There is room for
- * all objects of the pool. The lock is for drivers that free from a thread of their
- * own (failsafe, netvsc); it is taken once for a bulk and never waited for otherwise.
+ * Freed objects in the order of their return: obj[head .. tail). There is room for all
+ * objects of the pool. Only the lcore that made the pool, which also sends and takes,
+ * touches these. A few drivers free from a thread of their own (failsafe, netvsc):
+ * what comes from there waits under a lock.
  */
 struct done {
-	rte_spinlock_t lock;
+	unsigned int owner;
 	uint32_t cap;
 	uint32_t head;
 	uint32_t tail;
+	rte_spinlock_t lock;
+	uint32_t others;
+	void **from_others;
 	void *obj[];
 };
 
 static int done_alloc(struct rte_mempool *mp)
 {
-	struct done *d = calloc(1, sizeof(*d) + (size_t)mp->size * sizeof(void *));
+	const size_t slots = mp->size;
+	struct done *d;
 
+	/* A thread that is no lcore could not be told from the others. */
+	if (rte_lcore_id() == LCORE_ID_ANY)
+		return -EPERM;
+	d = calloc(1, sizeof(*d) + 2 * slots * sizeof(void *));
 	if (!d)
 		return -ENOMEM;
-	rte_spinlock_init(&d->lock);
+	d->owner = rte_lcore_id();
 	d->cap = mp->size;
+	d->from_others = &d->obj[slots];
+	rte_spinlock_init(&d->lock);
 	mp->pool_data = d;
 	return 0;
 }
@@ -84,25 +97,38 @@ static void done_free(struct rte_mempool *mp)
 	free(mp->pool_data);
 }
 
-static int done_enqueue(struct rte_mempool *mp, void *const *objs, unsigned int n)
+static void done_append(struct done *d, void *const *objs, uint32_t n)
 {
-	struct done *d = mp->pool_data;
-	int ret = -ENOBUFS;
-
-	rte_spinlock_lock(&d->lock);
-	if (d->tail + n > d->cap) {
+	if (unlikely(d->tail + n > d->cap)) {
 		memmove(d->obj, &d->obj[d->head], (d->tail - d->head) * sizeof(void *));
 		d->tail -= d->head;
 		d->head = 0;
 	}
-	if (d->tail + n <= d->cap) {
+	/* One at a time is how many drivers free. */
+	if (n == 1)
+		d->obj[d->tail] = objs[0];
+	else
 		memcpy(&d->obj[d->tail], objs, n * sizeof(void *));
-		/* Release: pairs with the look in calisto_done_take(). */
-		__atomic_store_n(&d->tail, d->tail + n, __ATOMIC_RELEASE);
-		ret = 0;
-	}
+	d->tail += n;
+}
+
+static __rte_noinline int done_enqueue_other(struct done *d, void *const *objs, uint32_t n)
+{
+	rte_spinlock_lock(&d->lock);
+	memcpy(&d->from_others[d->others], objs, n * sizeof(void *));
+	__atomic_store_n(&d->others, d->others + n, __ATOMIC_RELAXED);
 	rte_spinlock_unlock(&d->lock);
-	return ret;
+	return 0;
+}
+
+static int done_enqueue(struct rte_mempool *mp, void *const *objs, unsigned int n)
+{
+	struct done *d = mp->pool_data;
+
+	if (unlikely(rte_lcore_id() != d->owner))
+		return done_enqueue_other(d, objs, n);
+	done_append(d, objs, n);
+	return 0;
 }
 
 static int done_dequeue(struct rte_mempool *mp, void **objs, unsigned int n)
@@ -115,7 +141,7 @@ static unsigned int done_count(const struct rte_mempool *mp)
 {
 	const struct done *d = mp->pool_data;
 
-	return d->tail - d->head;
+	return d->tail - d->head + d->others;
 }
 
 static const struct rte_mempool_ops done_ops = {
@@ -135,19 +161,18 @@ int calisto_done_register(void)
 uint32_t calisto_done_take(struct rte_mempool *mp, struct rte_mbuf **pkts, uint32_t n)
 {
 	struct done *d = mp->pool_data;
-	uint32_t ready;
 
-	/* A look without the lock: only this function moves head. */
-	if (__atomic_load_n(&d->tail, __ATOMIC_ACQUIRE) == __atomic_load_n(&d->head, __ATOMIC_RELAXED))
-		return 0;
-	rte_spinlock_lock(&d->lock);
-	ready = d->tail - d->head;
-	if (n > ready)
-		n = ready;
+	/* A look without the lock; what it misses is there next time. */
+	if (unlikely(__atomic_load_n(&d->others, __ATOMIC_RELAXED) != 0)) {
+		rte_spinlock_lock(&d->lock);
+		done_append(d, d->from_others, d->others);
+		__atomic_store_n(&d->others, 0, __ATOMIC_RELAXED);
+		rte_spinlock_unlock(&d->lock);
+	}
+	n = RTE_MIN(n, d->tail - d->head);
 	memcpy(pkts, &d->obj[d->head], n * sizeof(void *));
 	d->head += n;
 	if (d->head == d->tail)
 		d->head = d->tail = 0;
-	rte_spinlock_unlock(&d->lock);
 	return n;
 }

@@ -66,7 +66,8 @@ uint64_t calisto_tx_offload(uint64_t l2_len, uint64_t l3_len, uint64_t l4_len);
 
 /*
  * The mempool handler "calisto_done": what is freed waits, in order, until
- * calisto_done_take() fetches it. Objects are never taken by rte_mempool_get().
+ * calisto_done_take() fetches it. Objects are never taken by rte_mempool_get(). The lcore
+ * that creates such a pool is the one that must call calisto_done_take().
  */
 int calisto_done_register(void);
 uint32_t calisto_done_take(struct rte_mempool *mp, struct rte_mbuf **pkts, uint32_t n);

@@ -142,6 +142,9 @@ impl Run {
     }
 }
 
+/// What is read off a run.
+type Figure<'a> = &'a dyn Fn(&Run) -> f64;
+
 /// Least, middle and greatest of some values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Spread {
@@ -203,13 +206,13 @@ pub fn table(runs: &[Run]) -> String {
 }
 
 fn row(out: &mut String, case: &str, who: &str, runs: &[&Run]) {
-    let column = |digits: usize, f: &dyn Fn(&Run) -> f64| {
+    let column = |digits: usize, f: Figure<'_>| {
         Spread::of(runs.iter().map(|r| f(r)).collect()).map(|s| s.show(digits))
     };
     let (Some(own), Some(mpps)) = (column(1, &Run::own_ns), column(2, &Run::mpps)) else {
         return;
     };
-    let latency = |f: &dyn Fn(&Run) -> f64| {
+    let latency = |f: Figure<'_>| {
         let echo = runs.iter().all(|r| r.is_echo());
         column(1, f).filter(|_| echo).unwrap_or_else(|| "-".into())
     };
@@ -238,7 +241,7 @@ fn pairs(out: &mut String, cases: &[&str], runs: &[Run]) {
          | case | figure | pairs | median | quiet pairs | median of quiet |\n\
          |---|---|---|---|---|---|\n",
     );
-    let figures: [(&str, &dyn Fn(&Run) -> f64); 3] = [
+    let figures: [(&str, Figure<'_>); 3] = [
         ("own ns/packet", &Run::own_ns),
         ("Mpps", &Run::mpps),
         ("p99 us", &|r| r.nic.p99_us),
@@ -251,13 +254,7 @@ fn pairs(out: &mut String, cases: &[&str], runs: &[Run]) {
     }
 }
 
-fn ratio_row(
-    out: &mut String,
-    case: &str,
-    name: &str,
-    pairs: &[(&Run, &Run)],
-    f: &dyn Fn(&Run) -> f64,
-) {
+fn ratio_row(out: &mut String, case: &str, name: &str, pairs: &[(&Run, &Run)], f: Figure<'_>) {
     let ratios = |quiet_only: bool| -> Vec<f64> {
         pairs
             .iter()

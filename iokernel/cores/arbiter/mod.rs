@@ -88,6 +88,27 @@ pub struct ProcSpec {
     pub guaranteed: u16,
 }
 
+/// The memory that the arbiter needs for one proc, made and freed outside the
+/// polling loop.
+#[derive(Debug)]
+pub struct Seat(ProcState);
+
+impl Seat {
+    /// A seat for a proc of that kind. Allocates.
+    ///
+    /// # Panics
+    /// If the spec has no kthreads.
+    pub fn new(spec: ProcSpec) -> Seat {
+        Seat(ProcState::new(spec))
+    }
+}
+
+impl From<ProcSpec> for Seat {
+    fn from(spec: ProcSpec) -> Seat {
+        Seat::new(spec)
+    }
+}
+
 /// Why a proc was given a core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
@@ -264,28 +285,28 @@ impl Arbiter {
     }
 
     /// Takes in a proc, all of whose kthreads are parked, and launches it: kthread
-    /// 0 gets a core, or the proc waits for one. The only call that allocates.
+    /// 0 gets a core, or the proc waits for one.
     ///
     /// *Source:* cores.c, `cores_init_proc`.
     ///
     /// # Panics
     /// If the slot is taken or out of range, or the spec has no kthreads.
-    pub fn add(&mut self, slot: ProcSlot, spec: ProcSpec, out: &mut Decisions) {
-        let home = self.cores.lowest().unwrap_or(CoreId(0));
+    pub fn add(&mut self, slot: ProcSlot, seat: impl Into<Seat>, out: &mut Decisions) {
+        let Seat(mut state) = seat.into();
+        state.set_home(self.cores.lowest().unwrap_or(CoreId(0)));
         let entry = &mut self.procs[slot.index()];
         assert!(entry.is_none(), "slot {} has a proc already", slot.0);
-        *entry = Some(ProcState::new(spec, home));
+        *entry = Some(state);
         self.add_core(slot, Cause::Launch.into(), out);
     }
 
     /// Takes out a proc: its cores go to whoever waits for or wants them. An
-    /// empty slot is left alone.
+    /// empty slot is left alone. The seat is to be dropped where freeing memory
+    /// delays nobody.
     ///
     /// *Source:* cores.c, `cores_free_proc`.
-    pub fn remove(&mut self, slot: ProcSlot, out: &mut Decisions) {
-        let Some(gone) = self.procs.get_mut(slot.index()).and_then(Option::take) else {
-            return;
-        };
+    pub fn remove(&mut self, slot: ProcSlot, out: &mut Decisions) -> Option<Seat> {
+        let gone = self.procs.get_mut(slot.index()).and_then(Option::take)?;
         self.overloaded.remove(slot.0);
         self.timers.cancel(slot);
         self.watched.set(slot, false);
@@ -310,6 +331,7 @@ impl Arbiter {
             self.cores.cede(core);
             self.hand_on(core, out);
         }
+        Some(Seat(gone))
     }
 
     /// A kthread parked. `in_flight`: messages were sent to it that it has not

@@ -52,11 +52,10 @@ pub(super) struct ProcState {
 }
 
 impl ProcState {
-    /// All kthreads parked, kthread 0 to be the first to run. `home` passes for
-    /// the core they ran on last, as upstream has it.
+    /// All kthreads parked, kthread 0 to be the first to run.
     ///
     /// *Source:* cores.c, `cores_init_proc`.
-    pub(super) fn new(spec: ProcSpec, home: CoreId) -> ProcState {
+    pub(super) fn new(spec: ProcSpec) -> ProcState {
         let count = usize::from(spec.kthreads);
         assert!(count > 0, "a proc has at least one kthread");
         let mut idle = IndexList::new(count);
@@ -74,7 +73,7 @@ impl ProcState {
             kthreads: vec![
                 KthreadState {
                     place: Place::Parked,
-                    core: home,
+                    core: CoreId(0),
                     pinned: None,
                     watch: Watch::default(),
                     active_at: 0,
@@ -82,6 +81,13 @@ impl ProcState {
                 count
             ]
             .into_boxed_slice(),
+        }
+    }
+
+    /// Lets `home` pass for the core that its kthreads ran on last, as upstream has it.
+    pub(super) fn set_home(&mut self, home: CoreId) {
+        for kthread in &mut self.kthreads {
+            kthread.core = home;
         }
     }
 

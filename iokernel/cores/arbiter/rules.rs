@@ -75,9 +75,7 @@ impl Arbiter {
         } else {
             // Overloaded and without a core it stays so until a grant: no claim is needed.
             p.claim = None;
-            if p.can_grow() {
-                self.set_overloaded(slot, want);
-            }
+            self.set_overloaded(slot, want);
             self.update_watched(slot);
         }
     }
@@ -110,7 +108,6 @@ impl Arbiter {
             .cores
             .current(core)
             .expect("a core that is not idle has a holder");
-        let from = self.still_active(slot, want.from);
         self.reserve_kthread(slot, kthread, core, Place::Waiting);
         self.cores.set_next(
             core,
@@ -131,7 +128,7 @@ impl Arbiter {
             proc: slot,
             kthread,
             cause: want.cause,
-            from,
+            from: want.from,
         });
         Some(kthread)
     }
@@ -263,8 +260,9 @@ impl Arbiter {
         want: Want,
         out: &mut Decisions,
     ) {
+        // An overloaded proc's congested kthread may have parked since.
         let want = Want {
-            from: self.still_active(slot, want.from),
+            from: want.from.filter(|&k| self.is_active(slot, k)),
             ..want
         };
         let thread = ThreadRef {
@@ -333,11 +331,6 @@ impl Arbiter {
         let p = self.proc(slot);
         let watch = !p.active().is_empty() || p.claim.is_some();
         self.watched.set(slot, watch);
-    }
-
-    /// `from`, if it has not parked since it was found congested.
-    fn still_active(&self, slot: ProcSlot, from: Option<KthreadIdx>) -> Option<KthreadIdx> {
-        from.filter(|&k| self.is_active(slot, k))
     }
 
     #[inline]

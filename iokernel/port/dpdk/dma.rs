@@ -277,4 +277,92 @@ mod tests {
         assert_eq!(nowhere().of(NonNull::dangling(), 0, 1), None);
         assert_eq!(nowhere().of(NonNull::dangling(), 4096, 64), None);
     }
+
+    /// The EAL starts once per process, so the test runs itself again as a child.
+    #[test]
+    fn regions_are_registered_with_dpdk_and_taken_back() {
+        const CHILD: &str = "CALISTO_DMA_CHILD";
+        if std::env::var_os(CHILD).is_some() {
+            return registered_and_taken_back();
+        }
+        let name = "port::dpdk::dma::tests::regions_are_registered_with_dpdk_and_taken_back";
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}");
+    }
+
+    fn registered_and_taken_back() {
+        use crate::port::dpdk::{Eal, EalConfig, PortSel, device::Device};
+        const LEN: usize = 2 << 20;
+        const PAGE: usize = 4096;
+        let config = EalConfig {
+            no_huge: true,
+            args: ["--no-pci", "--no-telemetry", "--vdev=net_null0"]
+                .map(str::to_owned)
+                .into(),
+            ..EalConfig::default()
+        };
+        let eal = Eal::init(&config).unwrap();
+        let device = Device::find(&eal, &PortSel::Id(0)).unwrap();
+        // SAFETY: new memory wherever the kernel likes, never unmapped.
+        let base = unsafe {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            libc::mmap(ptr::null_mut(), 200 * LEN, access, kind, -1, 0)
+        };
+        let base = NonNull::new(base.cast::<u8>()).unwrap();
+        // SAFETY: within the 200 regions.
+        let at = |n: usize| unsafe { base.add(n * LEN) };
+        let count = |dma: &DpdkDma| dma.state.lock().unwrap().regions.len();
+
+        let mut dma = DpdkDma::new(device.handle);
+        assert!(!dma.real, "a virtual device has no DMA");
+        assert_eq!(dma.map(at(0), LEN, PAGE), Ok(Iova::Virtual));
+        assert_eq!(count(&dma), 0);
+        assert!(dma.map(at(0), LEN + 1, PAGE).is_err(), "not whole pages");
+
+        // As if it had: DPDK registers the memory, and the bus has nothing to map.
+        dma.real = true;
+        assert_eq!(dma.map(at(0), LEN, PAGE), Ok(Iova::Virtual));
+        assert_eq!(
+            dma.map(at(0), LEN, PAGE),
+            Ok(nowhere()),
+            "registered already"
+        );
+        dma.unmap(at(0), LEN);
+        assert_eq!(
+            dma.map(at(0), LEN, PAGE),
+            Ok(Iova::Virtual),
+            "taken back before"
+        );
+        dma.unmap(at(0), LEN);
+        assert_eq!(count(&dma), 0);
+
+        // Beyond what DPDK has room for, frames are copied.
+        let got: Vec<Iova> = (0..200)
+            .map(|n| dma.map(at(n), LEN, PAGE).unwrap())
+            .collect();
+        let fits = got.iter().filter(|iova| **iova == Iova::Virtual).count();
+        assert!((50..200).contains(&fits), "{fits} regions fit");
+        assert_eq!(count(&dma), fits);
+        (0..200).for_each(|n| dma.unmap(at(n), LEN));
+        assert_eq!(count(&dma), 0);
+
+        // The EAL runs with virtual addresses, so those stand in for physical ones.
+        dma.physical = true;
+        let iova = dma.map(at(3), LEN, PAGE).unwrap();
+        assert_eq!(
+            iova.of(at(3), 5000, 1500),
+            Some(at(3).as_ptr().addr() as u64 + 5000)
+        );
+        dma.unmap(at(3), LEN);
+
+        dma.close();
+        assert!(dma.map(at(0), LEN, PAGE).is_err(), "closed");
+        dma.unmap(at(0), LEN);
+    }
 }

@@ -64,8 +64,9 @@ const SHARED_MEMORY: [&str; 6] = [
 /// MiB for DPDK's own use without huge pages, where it cannot grow on demand:
 /// 131,072 mbufs of 192 bytes are 25, the transmit pools 12, the rest is the drivers'.
 const NO_HUGE_MIB: &str = "256";
-/// 2 MiB pages that the same takes with huge pages, with some to spare.
-pub(super) const HUGE_PAGES: u64 = 32;
+/// 2 MiB pages to have free beside the ingress region: upstream's `--socket-mem=128`.
+/// The pools take 29, the rest is the driver's.
+const HUGE_PAGES: u64 = 64;
 
 /// The EAL's arguments, program name first.
 ///
@@ -233,7 +234,7 @@ impl Output {
 }
 
 /// Beginnings of lines that the EAL prints when all is well.
-const CHATTER: [&str; 8] = [
+const CHATTER: [&str; 9] = [
     "EAL: Detected ",
     "EAL: Multi-process socket",
     "EAL: Selected IOVA",
@@ -241,6 +242,7 @@ const CHATTER: [&str; 8] = [
     "EAL: VFIO support",
     "EAL: Probe PCI",
     "EAL: No available 1048576 kB",
+    "EAL: No free 1048576 kB",
     "TELEMETRY: ",
 ];
 
@@ -251,6 +253,10 @@ fn complaints(output: &str) -> String {
     let mut said: Vec<&str> = Vec::new();
     for line in output.lines().map(str::trim) {
         let chatter = CHATTER.iter().any(|start| line.starts_with(start));
+        // What is fatal is said twice, once with that word.
+        let line = line.strip_prefix("EAL: ").unwrap_or(line);
+        let line = line.strip_prefix("FATAL: ").unwrap_or(line);
+        let line = line.trim_end_matches('.');
         if !line.is_empty() && !chatter && !said.contains(&line) {
             said.push(line);
         }
@@ -266,7 +272,7 @@ fn explain(output: &str, errno: c_int) -> DpdkError {
     };
     let hint = if reason.contains("another primary process") {
         "another DPDK process uses the same file prefix: give this one a name of its own with `-- --file-prefix NAME`".to_owned()
-    } else if output.to_lowercase().contains("hugepage") || errno == libc::ENOMEM {
+    } else if reason.to_lowercase().contains("hugepage") || errno == libc::ENOMEM {
         huge_page_hint()
     } else if errno == libc::EACCES || errno == libc::EPERM {
         "run it as root, or with --no-huge and a virtual device".to_owned()
@@ -357,17 +363,21 @@ mod tests {
     #[test]
     fn failures_say_what_to_do() {
         let said = "EAL: Detected CPU lcores: 2\nEAL: Cannot create lock on '/var/run/dpdk/rte/config'. \
-                    Is another primary process running?\nEAL: FATAL: Cannot init config\n";
+                    Is another primary process running?\nEAL: FATAL: Cannot init config\nEAL: Cannot init config\n";
         let error = explain(said, libc::EAGAIN).to_string();
         assert!(error.contains("--file-prefix"), "{error}");
         assert!(error.contains("Cannot init config"), "{error}");
         assert!(!error.contains("Detected"), "{error}");
+        assert_eq!(error.matches("Cannot init config").count(), 1, "{error}");
         assert!(!error.contains('\n'), "{error}");
         let error = explain(
             "EAL: FATAL: Cannot get hugepage information.\n",
             libc::EACCES,
         );
         assert!(error.to_string().contains("huge pages of 2 MiB"), "{error}");
+        let said = "iokerneld: unrecognized option '--x'\n\nUsage: iokerneld [options]\n --huge-dir hugepages\n";
+        let error = explain(said, 0).to_string();
+        assert!(error.contains("'--x'; check the EAL options"), "{error}");
         let error = explain("", libc::EACCES).to_string();
         assert!(error.contains("as root"), "{error}");
     }

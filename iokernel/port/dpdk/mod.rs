@@ -111,10 +111,11 @@ pub enum DpdkError {
     /// The device cannot be given the ingress region.
     #[error("the device cannot use the ingress region: {0}")]
     IngressDma(String),
-    /// The pages of the ingress region are small, and physically scattered.
+    /// The ingress region has no addresses for the device.
     #[error(
-        "the device needs physical addresses, which the ingress region has none of without huge pages: \
-         leave --no-huge out, or use an IOMMU (`-- --iova-mode=va`)"
+        "the device cannot be given the ingress region: with --no-huge its pages have no lasting physical \
+         addresses (leave that out, or use an IOMMU: `-- --iova-mode=va`); with huge pages, the warning \
+         before this says why"
     )]
     IngressScattered,
 }

@@ -29,17 +29,15 @@ use crate::abi::shm::ShmRegion;
 use crate::abi::types::rx_net_hdr;
 use crate::hint::prefetch_read;
 use crate::ids::BufIdx;
-use crate::port::checksum::ipv4_header_good;
 use crate::port::dma::Iova;
-use crate::port::hash::hash_network;
-use crate::port::headers::{HEADERS_MAX, Headers};
+use crate::port::headers::{Found, HEADERS_MAX};
 use crate::port::{RX_BURST_SIZE, RxFlags, RxFrame};
 
 const _: () = assert!(HEADROOM == sys::RTE_PKTMBUF_HEADROOM);
 const _: () = assert!(BUF_STRIDE == sys::RTE_MBUF_DEFAULT_BUF_SIZE);
 
 /// Earliest and latest start of a frame in its buffer: room for the header that
-/// goes in front of it, and for the bytes that [`Headers::read`] may read.
+/// goes in front of it, and for the bytes that [`Found::at`] may read.
 const DATA_OFF_MIN: usize = size_of::<rx_net_hdr>();
 const DATA_OFF_MAX: usize = BUF_STRIDE as usize - HEADERS_MAX;
 
@@ -206,20 +204,15 @@ impl IngressPool {
         } else {
             // SAFETY: HEADERS_MAX bytes from the frame's start lie in the buffer (DATA_OFF_MAX),
             // the buffer in the region (`start`).
-            let headers = unsafe {
-                Headers::read(
-                    self.ingress.base().add(data as usize),
-                    usize::from(m.data_len),
-                )
+            let found = unsafe {
+                let at = self.ingress.base().add(data as usize);
+                Found::at(at, usize::from(m.data_len))
             };
+            // Zero is "unknown": the device did not look.
             if checked == 0 {
-                // Zero is "unknown": the device did not look, and the header is at hand.
-                flags.set(
-                    RxFlags::IP_CSUM_GOOD,
-                    ipv4_header_good(headers.bytes(), headers.network()),
-                );
+                flags.set(RxFlags::IP_CSUM_GOOD, found.ip_csum_good);
             }
-            hash_network(headers.bytes(), headers.network())
+            found.hash
         };
         Some(RxFrame {
             buf,

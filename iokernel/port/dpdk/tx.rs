@@ -213,10 +213,9 @@ impl TxQueue {
     /// Queues one frame.
     #[inline]
     pub(super) fn push(&mut self, frame: &TxFrame) {
-        assert!(self.room() > 0, "a frame was pushed without room");
         if !(FRAME_MIN..=self.max_frame).contains(&frame.len) {
             self.dropped += 1;
-            self.done.push_back(frame.token);
+            self.done_with(frame.token);
             return;
         }
         let wants = frame
@@ -226,8 +225,19 @@ impl TxQueue {
             Some(iova) if self.hw_csum || !wants => self.attach(frame, iova),
             _ => self.copy(frame),
         };
+        // Behind its end the array panics: more frames were pushed than room() allowed.
         self.queue[self.queued] = mbuf;
         self.queued += 1;
+    }
+
+    /// Notes that a frame's memory is free, though it was never the device's.
+    #[inline]
+    fn done_with(&mut self, token: TxToken) {
+        assert!(
+            self.done.len() < DONE_MAX,
+            "a frame was pushed without room"
+        );
+        self.done.push_back(token);
     }
 
     /// An mbuf over the frame where it lies.
@@ -281,7 +291,7 @@ impl TxQueue {
             m.ol_flags = flags;
             m.__bindgen_anon_3.tx_offload = lengths;
         }
-        self.done.push_back(frame.token);
+        self.done_with(frame.token);
         mbuf
     }
 

@@ -96,6 +96,10 @@ impl Arbiter {
                 }
             }
             assert_eq!(p.inflight_preempts, lost);
+            assert!(
+                p.claim.is_none() || (p.active().is_empty() && p.guaranteed > 0),
+                "proc {at} has a claim that congestion or overload would do for"
+            );
             let watched = !p.active().is_empty() || p.claim.is_some();
             assert_eq!(self.watched.at_or_after(at) == Some(slot), watched);
         }

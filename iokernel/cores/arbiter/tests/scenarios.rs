@@ -38,7 +38,7 @@ impl Story {
     }
 
     fn remove(&mut self, slot: u16) -> String {
-        self.does(|a, out| a.remove(ProcSlot(slot), out))
+        self.does(|a, out| drop(a.remove(ProcSlot(slot), out)))
     }
 
     fn parks(&mut self, slot: u16, kthread: u16) -> String {
@@ -236,12 +236,12 @@ fn freed_core(last: bool, sibling: bool, previous: bool) -> String {
     assert_eq!(s.add(2, 2, 1), "wake 2.0@4 Launch pin");
     assert_eq!(s.parks(1, 0), "");
     assert_eq!(s.add(0, 2, 1), "wake 0.0@0 Launch pin");
-    // Nobody is bursting and no core is idle: they wait.
-    assert_eq!(s.add(3, 1, 0), "");
-    assert_eq!(s.add(4, 1, 0), "");
+    // Nobody is bursting and no core is idle: they wait, the newest first.
     if previous {
         assert_eq!(s.packet(1), (0, String::new()));
     }
+    assert_eq!(s.add(3, 1, 0), "");
+    assert_eq!(s.add(4, 1, 0), "");
     let mut busy = Vec::new();
     busy.extend(last.then_some((0, 0)));
     busy.extend(sibling.then_some((2, 0)));
@@ -272,16 +272,82 @@ fn a_freed_core_goes_to_the_newest_overloaded_proc_last() {
 }
 
 #[test]
-fn a_freed_core_passes_by_a_proc_without_parked_kthreads() {
-    let mut s = Story::on(&plain_cores(2));
-    // Proc 0 holds core 0 within its guarantee, proc 1 holds core 1 beyond its own.
+fn a_freed_core_passes_by_procs_without_parked_kthreads() {
+    let cores = [0, 4].map(|core| RuntimeCore {
+        core: CoreId(core),
+        sibling: Some(CoreId(core ^ 4)),
+    });
+    let mut s = Story::on(&cores);
+    // Proc 0 holds core 0 within its guarantee, proc 1 holds core 4 beyond its own.
     s.add(0, 1, 1);
-    s.add(1, 1, 0);
-    // Proc 2 waits for core 1; proc 1 is overloaded and has no parked kthread.
-    assert_eq!(s.add(2, 1, 1), "preempt 1.0@1 for 2.0 Launch");
-    // Proc 3 finds nothing. Then proc 1 would be asked first if it were of use.
-    assert_eq!(s.add(3, 1, 0), "");
-    assert_eq!(s.parks(0, 0), "wake 3.0@0 Launch pin");
+    assert_eq!(s.add(3, 1, 0), "wake 3.0@4 Launch pin");
+    s.parks(3, 0);
+    assert_eq!(s.add(1, 1, 0), "wake 1.0@4 Launch pin");
+    // Proc 3 waits. So does 2, for core 4: proc 1 is overloaded, the newest, and the
+    // sibling's user, but has no parked kthread.
+    assert_eq!(s.packet(3), (0, String::new()));
+    assert_eq!(s.add(2, 1, 1), "preempt 1.0@4 for 2.0 Launch");
+    assert_eq!(s.parks(0, 0), "wake 3.0@0 Packet pin");
+}
+
+#[test]
+fn a_full_proc_that_is_congested_keeps_the_core_it_parks_on() {
+    let mut s = Story::on(&plain_cores(2));
+    s.add(0, 2, 0);
+    s.busy(&[(0, 0)]);
+    s.tick();
+    assert_eq!(s.tick(), "wake 0.1@1 Runqueue<0 pin");
+    assert_eq!(s.tick(), "");
+    // Kthread 0's queue stood still, so kthread 1 had better go on.
+    assert_eq!(s.parks(0, 1), "wake 0.1@1 Runqueue<0");
+}
+
+#[test]
+fn siblings_that_are_no_runtime_cores_are_ignored() {
+    // The dataplane's 1 with its sibling; a core number that cannot be; itself.
+    let cores = [(0, Some(5)), (1, Some(300)), (2, Some(2))].map(|(core, sibling)| RuntimeCore {
+        core: CoreId(core),
+        sibling: sibling.map(CoreId),
+    });
+    let mut s = Story::on(&cores);
+    s.add(0, 3, 0);
+    s.busy(&[(0, 0)]);
+    s.tick();
+    assert_eq!(s.tick(), "wake 0.2@1 Runqueue<0 pin");
+    assert_eq!(s.tick(), "wake 0.1@2 Runqueue<0 pin");
+}
+
+#[test]
+fn positions_are_remembered_behind_the_first_congested_kthread() {
+    /// (head, tail) of kthreads 0 and 1 at one look.
+    struct At([(u32, u32); 2]);
+    impl Queues for At {
+        fn observe(&mut self, _: ProcSlot, kthread: KthreadIdx) -> QueueObs {
+            let (rq_head, rq_tail) = self.0[kthread.index()];
+            QueueObs {
+                rq_head,
+                rq_tail,
+                ..QueueObs::default()
+            }
+        }
+    }
+    let mut s = Story::on(&plain_cores(2));
+    s.add(0, 2, 0);
+    let mut look = |positions| {
+        let mut stats = TickStats::default();
+        s.does(|a, out| stats = a.tick(Micros(0), &mut At(positions), out));
+        stats.runqueue
+    };
+    // Kthread 0 is behind until kthread 1 is active too; then both work for a while.
+    assert_eq!(look([(1, 0), (0, 0)]), 0);
+    assert_eq!(look([(1, 0), (0, 0)]), 1);
+    assert_eq!(look([(1, 1), (0, 0)]), 0);
+    assert_eq!(look([(2, 1), (0, 0)]), 0);
+    // Kthread 0 is behind again (at 1, not 2) while kthread 1's head goes to 10.
+    assert_eq!(look([(2, 1), (10, 0)]), 1);
+    // Kthread 0 has caught up; kthread 1 is behind, at 5 of those 10.
+    assert_eq!(look([(2, 2), (10, 5)]), 1);
+    assert_eq!(look([(2, 2), (10, 10)]), 0);
 }
 
 #[test]
@@ -393,9 +459,10 @@ fn a_due_timer_waits_for_a_core() {
     s.add(0, 1, 0);
     s.parks_last(0, 0, 5);
     s.add(1, 1, 0);
-    // No guarantee: it does not take the core of proc 1.
+    // No guarantee: it does not take the core of proc 1, nor for a packet.
     assert_eq!(s.tick(), "");
     assert_eq!(s.tick(), "");
+    assert_eq!(s.packet(0), (0, String::new()));
     assert_eq!(s.parks(1, 0), "wake 0.0@0 Timer");
 }
 

@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Everything that the project checks on one machine, but the upstream suite.
+set -euo pipefail
+
+usage() {
+	cat <<'USAGE'
+usage: scripts/test.sh [STAGE...]
+
+Installs what is missing (apt, with sudo when not root), then runs the stages,
+by default all of them in this order:
+
+  deps      Debian packages: libdpdk-dev, clang, and what tests start
+  fmt       cargo fmt --check
+  headers   each C header alone, as C11 and as C++17
+  clippy    all targets, with and without DPDK; a warning is an error
+  unit      unit and property tests without DPDK
+  system    everything with DPDK: real ports, real processes, namespaces
+  loom      the models of the rings
+  asan      unit tests under AddressSanitizer
+
+Raises vm.nr_hugepages and vm.max_map_count for the run where they are low and
+puts them back. A case that this machine cannot run prints SKIPPED and why; all
+of them are listed again at the end. With SHENANGO_DIR=TREE, a built upstream
+tree, its programs run as well (scripts/compat.sh runs them alone).
+USAGE
+}
+
+cd "$(dirname "$0")/.."
+root=$PWD
+all_stages=(deps fmt headers clippy unit system loom asan)
+stages=()
+for arg in "$@"; do
+	case $arg in
+	-h | --help) usage && exit 0 ;;
+	*)
+		[[ " ${all_stages[*]} " == *" $arg "* ]] || {
+			echo "test.sh: no stage $arg (see --help)" >&2
+			exit 2
+		}
+		stages+=("$arg")
+		;;
+	esac
+done
+[ ${#stages[@]} -gt 0 ] || stages=("${all_stages[@]}")
+
+log=$(mktemp)
+pages_before=''
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+restore() {
+	if [ -n "$pages_before" ]; then
+		as_root sysctl -qw "vm.nr_hugepages=$pages_before" || true
+	fi
+	rm -f "$log"
+}
+trap restore EXIT
+
+# The system stage needs 2 MiB pages: 256 for an ingress region, 32 for DPDK,
+# and what the C runtimes of one case take, twice for two hosts.
+raise_huge_pages() {
+	local want=1200 have
+	have=$(cat /proc/sys/vm/nr_hugepages 2>/dev/null || echo 0)
+	[ "$have" -ge "$want" ] && return
+	if as_root sysctl -qw "vm.nr_hugepages=$want" 2>/dev/null; then
+		pages_before=$have
+	else
+		echo "test.sh: cannot set vm.nr_hugepages; cases with huge pages will be skipped" >&2
+	fi
+}
+
+stage_deps() { "$root/scripts/setup_machine.sh"; }
+stage_fmt() { cargo fmt --all --check; }
+
+stage_headers() {
+	local h
+	for h in c-headers/calisto/*.h; do
+		cc -std=c11 -Wall -Wextra -Werror -fsyntax-only -x c "$h"
+		c++ -std=c++17 -Wall -Wextra -Werror -fsyntax-only -x c++ "$h"
+		echo "ok $h"
+	done
+}
+
+stage_clippy() {
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p calisto --no-default-features --all-targets -- -D warnings
+}
+
+stage_unit() { cargo test -p calisto --no-default-features; }
+
+stage_system() {
+	raise_huge_pages
+	# One case at a time: each takes cores, huge pages and a machine's patience.
+	cargo test --workspace -- --test-threads=1
+}
+
+stage_loom() {
+	RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom \
+		cargo test -p calisto --no-default-features --lib lrpc::
+}
+
+# The pinned toolchain brings the sanitizer's runtime; the flag alone is unstable.
+stage_asan() {
+	# Shared memory is detached explicitly; leaks of threads that still run are not ours to hunt.
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=address' ASAN_OPTIONS=detect_leaks=0 \
+		CARGO_TARGET_DIR=target/asan \
+		cargo test -p calisto --no-default-features --lib \
+		--target x86_64-unknown-linux-gnu -- abi dataplane port
+}
+
+for stage in "${stages[@]}"; do
+	echo "=== $stage"
+	began=$SECONDS
+	if ! "stage_$stage" 2>&1 | tee -a "$log"; then
+		echo "=== $stage FAILED after $((SECONDS - began)) s" >&2
+		exit 1
+	fi
+	echo "=== $stage passed in $((SECONDS - began)) s"
+done
+
+echo "=== skipped"
+grep -h '^SKIPPED' "$log" | sort -u || echo "nothing"
