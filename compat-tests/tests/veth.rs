@@ -24,6 +24,7 @@ fn at(n: u16, port: u16) -> SocketAddr {
 
 /// Bytes that differ from one length to the next.
 fn pattern(len: usize) -> Vec<u8> {
+    // The low byte of a sum.
     (0..len).map(|i| (i * 31 + len).to_le_bytes()[0]).collect()
 }
 
