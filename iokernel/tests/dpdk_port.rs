@@ -134,6 +134,36 @@ mod tests {
         );
     }
 
+    /// Every runtime maps the ingress region read-write. Upstream keeps DPDK's mbuf
+    /// headers there: addresses, pool, next pointer. Here nothing is believed that
+    /// lies in it.
+    #[test]
+    fn a_runtime_may_overwrite_the_whole_ingress_region_at_any_time() {
+        in_child(
+            "a_runtime_may_overwrite_the_whole_ingress_region_at_any_time",
+            || {
+                let (mut port, ingress, peer) = af_packet()?;
+                let scribble = |byte: u8| {
+                    // SAFETY: the region is mapped; nobody reads it meanwhile.
+                    unsafe { ingress.base().as_ptr().write_bytes(byte, ingress.len()) };
+                };
+                let frame = netns::udp(PORT_MAC, LINUX_IP, PORT_IP, (1, 2), b"calisto");
+                for byte in [0xff, 0x00, 0x41] {
+                    scribble(byte);
+                    (0..32).for_each(|_| peer.send(&frame));
+                    let got = receive(&mut port, 32);
+                    assert_eq!(got.len(), 32);
+                    assert!(got.iter().all(|f| bytes(&ingress, f) == frame));
+                    // Once more while the buffers are lent, and before they are returned.
+                    scribble(!byte);
+                    release(&mut port, &got);
+                    assert_eq!(port.free_buffers(), 2 * BUFS_PER_PAGE);
+                }
+                Ok(())
+            },
+        );
+    }
+
     #[test]
     fn linux_accepts_finished_frames_and_every_token_comes_back_once() {
         in_child(
