@@ -8,7 +8,10 @@
 //!
 //! *Source:* C: `tx_send_completion`, `tx_drain_completions`, iokernel/tx.c.
 
-#![allow(unsafe_code, reason = "publishes slots that were reserved in this burst")]
+#![allow(
+    unsafe_code,
+    reason = "publishes slots that were reserved in this burst"
+)]
 
 use super::Dataplane;
 use crate::abi::lrpc::Reserved;

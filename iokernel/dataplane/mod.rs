@@ -218,11 +218,12 @@ impl<P: Port> Dataplane<P> {
             self.adjust(self.clock.at(now));
         }
         worked |= self.commands();
-        worked |= self.completions();
         if !self.overflowing.is_empty() {
             worked |= self.drain_overflows();
         }
         worked |= self.tx();
+        // What the device is done with at once is reported in the same turn.
+        worked |= self.completions();
         worked
     }
 
