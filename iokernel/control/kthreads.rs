@@ -169,6 +169,7 @@ pub fn pin(tid: i32, cpus: &CpuSet) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::skip;
     use rustix::event::{EventfdFlags, eventfd};
 
     #[test]
@@ -202,8 +203,7 @@ mod tests {
             .args(["--pid", "--fork", "--kill-child", "sleep", "60"])
             .spawn();
         let Ok(mut child) = child else {
-            println!("SKIPPED: no unshare program");
-            return;
+            return skip("threads of an inner pid namespace", "no unshare program");
         };
         let unshare = child.id();
         let children = format!("/proc/{unshare}/task/{unshare}/children");
@@ -220,7 +220,10 @@ mod tests {
                 "outer numbers mean nothing inside"
             );
         } else {
-            println!("SKIPPED: no pid namespace to be had here");
+            skip(
+                "threads of an inner pid namespace",
+                "none is to be had here",
+            );
         }
         child.kill().unwrap();
         child.wait().unwrap();

@@ -29,11 +29,13 @@ pub(super) struct Harness {
 }
 
 impl Harness {
+    #[track_caller]
     pub(super) fn start(cores: u16) -> Option<Harness> {
         Harness::start_with(cores, Vec::new())
     }
 
     /// `None` where tests have no namespaces of their own.
+    #[track_caller]
     pub(super) fn start_with(cores: u16, park_cpus: Vec<u16>) -> Option<Harness> {
         if !private_namespaces() {
             return None;
