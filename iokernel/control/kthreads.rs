@@ -78,7 +78,7 @@ impl PeerThreads {
     }
 
     fn has(&self, tid: i32) -> bool {
-        tid > 0 && fs::exists(format!("/proc/{}/task/{tid}", self.pid)).unwrap_or(false)
+        is_thread_of(self.pid, tid)
     }
 
     /// A pidfd of a resolved thread; `None` where the kernel has none of threads.
@@ -103,6 +103,11 @@ impl PeerThreads {
             Err(gone())
         }
     }
+}
+
+/// True if process `pid` has a thread `tid` now, both numbers as we see them.
+pub fn is_thread_of(pid: i32, tid: i32) -> bool {
+    pid > 0 && tid > 0 && fs::exists(format!("/proc/{pid}/task/{tid}")).unwrap_or(false)
 }
 
 /// True once the thread or process of a pidfd has ended.
