@@ -261,6 +261,7 @@ fn page_size(region: &ShmRegion) -> io::Result<usize> {
 mod tests {
     use super::super::test_runtime::private_namespaces;
     use super::*;
+    use crate::testing::skip;
 
     fn segment(size: usize) -> SegmentInfo {
         SegmentInfo {
@@ -308,8 +309,7 @@ mod tests {
         }
         let flags = 0o600 | libc::SHM_HUGETLB | (21 << 26);
         let Ok(id) = sysv::create(78, 2 << 20, flags) else {
-            println!("SKIPPED: no huge page to be had");
-            return;
+            return skip("the page size of huge pages", "no huge page is to be had");
         };
         let region = ShmRegion::attach(id, 2 << 20).unwrap();
         sysv::remove(id).unwrap();
