@@ -152,18 +152,14 @@ impl<P: Port> Dataplane<P> {
             return self.drop_frame(frame, Counter::RxBroadcastLoans);
         };
         let hdr = self.ingress.write_rx_hdr(frame.data, &rx_hdr(frame, tag));
-        // By index: steering may wake kthreads, and a failed wake shortens the list.
-        let mut at = 0;
-        while let Some(slot) = self.live.get(at).copied() {
-            at += 1;
+        // By index: steering may wake kthreads. It detaches nobody.
+        for at in 0..self.live.len() {
+            let slot = self.live[at];
             if Some(slot) == sender {
                 continue;
             }
             let kthread = self.steer(slot, frame.hash);
             let proc = self.proc(slot);
-            if proc.notes.leaving.is_some() {
-                continue;
-            }
             if proc.kthreads[kthread.index()]
                 .rxq
                 .send(u64::from(RX_NET_RECV), hdr)
