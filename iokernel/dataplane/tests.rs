@@ -1,5 +1,6 @@
 //! The loop against runtimes in the same process.
 
+mod hoarders;
 mod wakes;
 
 use crate::abi::types::{RX_JOIN, RX_NET_COMPLETE, RX_NET_RECV};
