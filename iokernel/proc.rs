@@ -80,6 +80,8 @@ pub struct Notes {
     pub round_robin: u32,
     /// It is on the list of those with an overflow.
     pub overflowing: bool,
+    /// It could not be woken or preempted, and is about to be detached.
+    pub failed: bool,
     /// Set once it leaves.
     pub leaving: Option<Leaving>,
 }

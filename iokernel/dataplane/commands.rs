@@ -124,7 +124,7 @@ impl<P: Port> Dataplane<P> {
         }
     }
 
-    /// A kthread parked. True if the park stands and the runtime is still attached.
+    /// A kthread parked. True if the park stands.
     ///
     /// *Source:* C: `cores_park_kthread`, iokernel/cores.c.
     fn park(&mut self, who: KthreadRef) -> bool {
@@ -148,8 +148,7 @@ impl<P: Port> Dataplane<P> {
             Park::NotRunning => self.fault(slot, Fault::StrayPark { kthread }),
         }
         self.apply();
-        let attached = self.proc(slot).notes.leaving.is_none();
-        park == Park::Stands && attached
+        park == Park::Stands
     }
 
     /// Sends on what a parked kthread left, to whichever kthread has its turn.

@@ -102,8 +102,7 @@ impl<P: Port> Dataplane<P> {
         self.completed.clear();
     }
 
-    /// Sends a message to whichever kthread has its turn. False if its rxq is
-    /// full or the runtime left.
+    /// Sends a message to whichever kthread has its turn. False if its rxq is full.
     ///
     /// *Source:* C: `rx_send_to_runtime` with `next_thread_rr`.
     pub(super) fn send_to_any(&mut self, slot: ProcSlot, cmd: u64, payload: u64) -> bool {
@@ -117,17 +116,13 @@ impl<P: Port> Dataplane<P> {
             active[turn as usize % active.len()]
         };
         let proc = self.proc(slot);
-        // A failed wake may have detached it.
-        proc.notes.leaving.is_none() && proc.kthreads[kthread.index()].rxq.send(cmd, payload)
+        proc.kthreads[kthread.index()].rxq.send(cmd, payload)
     }
 
     #[cold]
     fn overflow(&mut self, slot: ProcSlot, completion: u64) {
         self.stats.add(Counter::TxCompletionOverflow, 1);
         let proc = self.proc(slot);
-        if proc.notes.leaving.is_some() {
-            return;
-        }
         assert!(
             proc.overflow.len() < MAX_UNCOMPLETED,
             "tx accepts no packet whose completion has no place"

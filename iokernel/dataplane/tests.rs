@@ -1,5 +1,8 @@
 //! The loop against runtimes in the same process.
 
+mod hoarders;
+mod wakes;
+
 use crate::abi::types::{RX_JOIN, RX_NET_COMPLETE, RX_NET_RECV};
 use crate::control::{DetachReason, Fault, ToControl};
 use crate::ids::KthreadIdx;
