@@ -108,7 +108,8 @@ static void wait_for_core(struct kthread *k)
 		k->core = (int)value - 1;
 		atomic_store(&rt->cores_seen[k->core], true);
 	}
-	if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0 || CPU_COUNT(&cpus) != 1)
+	if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0 || CPU_COUNT(&cpus) != 1 ||
+	    (rt->cfg.check_cpu && (k->core < 0 || !CPU_ISSET(k->core, &cpus))))
 		rt_count(k, RT_bad_affinity);
 	core_claim(k);
 	atomic_fetch_add(&rt->active, 1);

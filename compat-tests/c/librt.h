@@ -34,7 +34,7 @@
 	X(wakes)		/* given a core */			\
 	X(bad_first_wake)	/* ! first wake was not kthread 0's */	\
 	X(bad_core)		/* ! core number out of range */	\
-	X(bad_affinity)		/* ! woken on more than one CPU */	\
+	X(bad_affinity)		/* ! on several CPUs, or the wrong one */ \
 	X(double_core)		/* ! core that another kthread holds */	\
 	X(parks)		/* parked, of its own will */		\
 	X(parks_last)		/* the same, by the last active kthread */ \
@@ -128,6 +128,7 @@ struct rt_config {
 	bool		spin;		/* park only when preempted */
 	uint64_t	park_after_us;
 	bool		check_hash;
+	bool		check_cpu;	/* a core's number is its CPU's: no virtual cores */
 	const char	*core_map;	/* file shared by runtimes, see core_map_open */
 };
 
