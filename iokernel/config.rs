@@ -41,6 +41,8 @@ pub struct Config {
     pub huge_pages: bool,
     /// Permission bits of the ingress segment.
     pub shm_mode: u32,
+    /// Users whose runtimes may attach; `None`: anybody's, as upstream.
+    pub allow_uids: Option<Vec<u32>>,
     /// Print the plan and exit.
     pub dry_run: bool,
     /// How often `-v` was given.
@@ -99,6 +101,7 @@ impl Default for Config {
             idle: None,
             huge_pages: true,
             shm_mode: 0o777,
+            allow_uids: None,
             dry_run: false,
             verbosity: 0,
             eal_args: Vec::new(),
@@ -219,6 +222,11 @@ fn merge(cli: Cli, file: FileConfig) -> Result<Config, Stop> {
         idle: cli.idle.or(file.idle).map(|t| cli::idle(&t)).transpose()?,
         huge_pages: !(cli.no_huge || file.no_huge.unwrap_or(false)),
         shm_mode: mode.map_or(Ok(defaults.shm_mode), |t| cli::shm_mode(&t))?,
+        allow_uids: cli
+            .allow_uid
+            .or(file.allow_uid)
+            .map(|t| cli::uids(&t))
+            .transpose()?,
         dry_run: cli.dry_run,
         verbosity: cli.verbose.max(file.verbose.unwrap_or(0)),
         eal_args: if cli.eal.is_empty() {

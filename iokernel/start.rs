@@ -150,6 +150,7 @@ fn serve<P: Port>(
         channel: control_end,
         ingress_shmid: segment.shmid(),
         mapper,
+        allow_uids: config.allow_uids.clone(),
         runtime_cores: u16::try_from(cores.runtime.len()).expect("at most NCPU cores"),
         control_cpu: Some(cores.control_cpu.0),
         park_cpus: vec![cores.park_cpu.0],

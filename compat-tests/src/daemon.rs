@@ -20,7 +20,7 @@ pub struct Daemon {
 ///
 /// Cargo does not build another package's binaries for a test, and a stale one
 /// would be tested in silence: so it is built here, once.
-fn binary() -> &'static PathBuf {
+pub fn binary() -> &'static PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match std::env::var_os(DAEMON_VAR) {
         Some(path) => path.into(),

@@ -44,6 +44,9 @@ pub(super) struct Cli {
     /// Permission bits of the ingress segment [default: 0777]
     #[arg(long, value_name = "OCTAL")]
     pub(super) shm_mode: Option<String>,
+    /// Let in runtimes of these users only, such as 0,1000 [default: everybody's]
+    #[arg(long, value_name = "UIDS")]
+    pub(super) allow_uid: Option<String>,
     /// TOML file with the same options by the same names; a flag beats it
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
@@ -158,6 +161,19 @@ pub(super) fn virtual_cores(number: Option<u32>) -> Result<Option<u16>, Stop> {
             _ => Err(usage(format_args!("--virtual-cores {n}: must be 1 to 256"))),
         })
         .transpose()
+}
+
+/// User ids with commas between.
+pub(super) fn uids(text: &str) -> Result<Vec<u32>, Stop> {
+    text.split(',')
+        .map(|uid| {
+            uid.trim().parse().map_err(|_| {
+                usage(format_args!(
+                    "--allow-uid {text}: must be user ids with commas between, such as 0,1000"
+                ))
+            })
+        })
+        .collect()
 }
 
 /// Octal permission bits; the daemon itself must be able to attach.

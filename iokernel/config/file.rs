@@ -16,12 +16,13 @@ pub(super) struct FileConfig {
     pub(super) idle: Option<String>,
     pub(super) no_huge: Option<bool>,
     pub(super) shm_mode: Option<String>,
+    pub(super) allow_uid: Option<String>,
     pub(super) verbose: Option<u8>,
     pub(super) eal: Option<Vec<String>>,
 }
 
 /// The keys above. A test holds the two lists together.
-pub(super) const KEYS: [&str; 12] = [
+pub(super) const KEYS: [&str; 13] = [
     "port",
     "policy",
     "cores",
@@ -32,6 +33,7 @@ pub(super) const KEYS: [&str; 12] = [
     "idle",
     "no-huge",
     "shm-mode",
+    "allow-uid",
     "verbose",
     "eal",
 ];

@@ -72,6 +72,8 @@ fn every_flag_arrives() {
         "--no-huge",
         "--shm-mode",
         "0660",
+        "--allow-uid",
+        "0,1000",
         "--dry-run",
         "-vv",
     ])
@@ -89,6 +91,7 @@ fn every_flag_arrives() {
             idle: Some(Idle::Yield),
             huge_pages: false,
             shm_mode: 0o660,
+            allow_uids: Some(vec![0, 1000]),
             dry_run: true,
             verbosity: 2,
             eal_args: Vec::new(),

@@ -35,6 +35,8 @@ pub struct Context {
     pub ingress_shmid: i32,
     /// Makes regions known to the port's device.
     pub mapper: Arc<dyn DmaMapper>,
+    /// Users who may attach; `None`: anybody.
+    pub allow_uids: Option<Vec<u32>>,
 }
 
 /// A runtime that is sound by itself. Dropping it gives everything back.
@@ -102,6 +104,11 @@ pub fn check(raw: RawRegistration, context: &Context) -> Result<Candidate, Regis
     let peer = raw.peer;
     if peer.pid <= 0 {
         return Err(RegistrationError::InvisiblePeer);
+    }
+    if let Some(uids) = &context.allow_uids
+        && !uids.contains(&peer.uid)
+    {
+        return Err(RegistrationError::UserNotAllowed(peer.uid));
     }
     let process = peer_pidfd(raw.connection.as_fd());
     kthreads::check_eventfds(&raw.fds).map_err(kthread_error)?;

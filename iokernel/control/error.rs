@@ -44,6 +44,9 @@ pub enum RegistrationError {
     /// `SO_PEERCRED` gives no process.
     #[error("its process is not visible here: iokerneld must run in an outer pid namespace")]
     InvisiblePeer,
+    /// `--allow-uid` does not name its user.
+    #[error("user {0} is not among those of --allow-uid")]
+    UserNotAllowed(u32),
     /// The process that connected is gone; its id may be somebody else's by now.
     #[error("the process that connected has ended")]
     PeerGone,

@@ -57,6 +57,8 @@ pub struct ServerConfig {
     pub ingress_shmid: i32,
     /// Makes regions known to the port's device.
     pub mapper: Arc<dyn DmaMapper>,
+    /// Users whose runtimes may attach; `None`: anybody's.
+    pub allow_uids: Option<Vec<u32>>,
     /// Cores that guarantees may sum up to.
     pub runtime_cores: u16,
     /// CPU of the control thread; `None`: anywhere.
@@ -149,6 +151,7 @@ impl Server {
             context: Context {
                 ingress_shmid: config.ingress_shmid,
                 mapper: Arc::clone(&config.mapper),
+                allow_uids: config.allow_uids.clone(),
             },
             table: Table::new(config.runtime_cores),
             park: (!config.park_cpus.is_empty()).then(|| kthreads::cpu_set(&config.park_cpus)),

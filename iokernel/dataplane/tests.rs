@@ -458,3 +458,40 @@ fn stopping_detaches_everybody_and_frees_every_buffer() {
     }
     assert_eq!(left, 2);
 }
+
+/// Row 4: the length is read once, so a runtime that changes it meanwhile is
+/// either served with a length that was checked, or detached.
+#[test]
+fn a_length_that_changes_while_it_is_read_is_read_once() {
+    use crate::abi::shm::ShmPtr;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let frame = udp_frame(crate::testing::mac(9), 1);
+    for _ in 0..20 {
+        let mut world = World::new(1);
+        let mut peer = world.attach(0, 1, 1);
+        assert!(peer.send(0, 0, &frame, 0));
+        let at = peer.egress(0);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let region = &peer.region;
+            scope.spawn(|| {
+                // tx_net_hdr.len lies at offset 8.
+                while !stop.load(Ordering::Relaxed) {
+                    for len in [60_u32, 1514, u32::MAX, 0, 60] {
+                        region.write(ShmPtr(at + 8), len).expect("inside");
+                    }
+                }
+            });
+            for _ in 0..200 {
+                peer.kthreads[0].txpktq.send(0, at);
+                world.turns(1);
+                while peer.kthreads[0].rxq.recv().is_some() {
+                    peer.kthreads[0].rxq.write_back();
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let sent = &world.dataplane.port().sent;
+        assert!(sent.iter().all(|len| [60, 1514].contains(len)), "{sent:?}");
+    }
+}

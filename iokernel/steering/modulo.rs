@@ -13,12 +13,13 @@ use crate::ids::KthreadIdx;
 /// When no kthread is active: the caller asks the arbiter then.
 #[inline]
 pub fn steer(hash: u32, active: &[KthreadIdx]) -> KthreadIdx {
-    let n = active.len();
-    // A packet's only division; the common case of one kthread goes without.
+    // A packet's only division, in 32 bits; the common case of one kthread goes without.
+    #[allow(clippy::cast_possible_truncation, reason = "at most NCPU kthreads")]
+    let n = active.len() as u32;
     if n == 1 {
         active[0]
     } else {
-        active[hash as usize % n]
+        active[(hash % n) as usize]
     }
 }
 

@@ -13,182 +13,29 @@
 
 #[cfg(test)]
 mod netns;
+#[cfg(test)]
+mod port_bed;
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::io::Write;
     use std::net::UdpSocket;
-    use std::process::{Command, Stdio};
+    use std::process::Command;
     use std::sync::Arc;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
-    use calisto::abi::ingress::{BUFS_PER_PAGE, INGRESS_PAGE};
-    use calisto::abi::shm::{ShmPtr, ShmRegion};
-    use calisto::ids::{KthreadIdx, ProcId, ProcSlot};
+    use calisto::abi::ingress::BUFS_PER_PAGE;
+    use calisto::abi::shm::ShmRegion;
     use calisto::port::dpdk::{Dpdk, Eal, EalConfig, PortSel, probe};
     use calisto::port::hash::hash_frame;
     use calisto::port::{
-        Port, RX_BURST_SIZE, RxFlags, RxFrame, TX_BURST_SIZE, TxFrame, TxOffloads, TxToken,
-        checksum,
+        Port, RX_BURST_SIZE, RxFlags, RxFrame, TX_BURST_SIZE, TxOffloads, checksum,
     };
 
     use crate::netns::{self, LINUX_IP, PORT_IP, PORT_MAC, RawSocket};
-
-    const CHILD: &str = "CALISTO_DPDK_CHILD";
-    const CSUM: TxOffloads = TxOffloads::IP_CSUM
-        .union(TxOffloads::TCP_CSUM)
-        .union(TxOffloads::IPV4);
-
-    /// Runs `body` in a process of its own; an error is a reason to skip.
-    fn in_child(name: &str, body: fn() -> Result<(), String>) {
-        if std::env::var_os(CHILD).is_some() {
-            if let Err(why) = body() {
-                println!("SKIPPED: {why}");
-            }
-            return;
-        }
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([&format!("tests::{name}"), "--exact", "--nocapture"])
-            .env(CHILD, "1")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let start = Instant::now();
-        while child.try_wait().unwrap().is_none() {
-            if start.elapsed() > Duration::from_secs(120) {
-                child.kill().unwrap();
-                panic!("{name} hangs");
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let output = child.wait_with_output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        if let Some(skipped) = text.lines().find(|line| line.contains("SKIPPED:")) {
-            // Past the harness, which shows the output of failed tests only.
-            writeln!(std::io::stderr(), "{name}: {skipped}").unwrap();
-        }
-        assert!(output.status.success(), "{text}");
-    }
-
-    fn eal(args: &[&str]) -> Result<Eal, String> {
-        let config = EalConfig {
-            cpu: first_cpu(),
-            no_huge: true,
-            args: ["--no-pci", "--no-telemetry"]
-                .iter()
-                .chain(args)
-                .map(ToString::to_string)
-                .collect(),
-        };
-        Eal::init(&config).map_err(|e| e.to_string())
-    }
-
-    fn first_cpu() -> usize {
-        unsafe {
-            let mut set: libc::cpu_set_t = std::mem::zeroed();
-            libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set);
-            (0..1024).find(|cpu| libc::CPU_ISSET(*cpu, &set)).unwrap()
-        }
-    }
-
-    /// A private segment of ordinary pages, gone when detached.
-    fn region(pages: u32) -> Arc<ShmRegion> {
-        let len = (pages * INGRESS_PAGE) as usize;
-        let id = unsafe { libc::shmget(libc::IPC_PRIVATE, len, 0o600) };
-        assert!(id >= 0, "shmget: {}", std::io::Error::last_os_error());
-        let region = ShmRegion::attach(id, len).unwrap();
-        unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
-        Arc::new(region)
-    }
-
-    fn bytes(region: &ShmRegion, frame: &RxFrame) -> Vec<u8> {
-        (0..u64::from(frame.len))
-            .map(|i| region.read(ShmPtr(u64::from(frame.data) + i)).unwrap())
-            .collect()
-    }
-
-    /// The sending runtime: frames in a segment of their own, and tokens.
-    struct Runtime {
-        region: Arc<ShmRegion>,
-        sent: u64,
-        outstanding: BTreeSet<u64>,
-    }
-
-    impl Runtime {
-        fn new() -> Runtime {
-            Runtime {
-                region: region(2),
-                sent: 0,
-                outstanding: BTreeSet::new(),
-            }
-        }
-
-        fn push(&mut self, port: &mut Dpdk, frame: &[u8], offloads: TxOffloads) {
-            let offset = (self.sent as usize * 2048) % self.region.len();
-            for (i, byte) in frame.iter().enumerate() {
-                self.region
-                    .write(ShmPtr((offset + i) as u64), *byte)
-                    .unwrap();
-            }
-            let data = unsafe { self.region.base().add(offset) };
-            self.sent += 1;
-            self.outstanding.insert(self.sent);
-            port.tx_push(&TxFrame {
-                data,
-                iova: Some(data.as_ptr().addr() as u64),
-                len: frame.len() as u16,
-                offloads,
-                token: token(self.sent),
-            });
-        }
-
-        /// Takes tokens back: each must be one that is outstanding.
-        fn done(&mut self, port: &mut Dpdk) {
-            let mut done = [token(0); 16];
-            loop {
-                let n = port.tx_done(&mut done);
-                for t in &done[..n] {
-                    assert_eq!(*t, token(t.completion));
-                    assert!(
-                        self.outstanding.remove(&t.completion),
-                        "twice or never sent: {t:?}"
-                    );
-                }
-                if n == 0 {
-                    return;
-                }
-            }
-        }
-    }
-
-    fn token(n: u64) -> TxToken {
-        TxToken {
-            completion: n,
-            proc: ProcId {
-                slot: ProcSlot((n % 1000) as u16),
-                generation: n as u32,
-            },
-            kthread: KthreadIdx((n % 16) as u16),
-        }
-    }
-
-    /// Polls until `n` frames came, or for two seconds.
-    fn receive(port: &mut Dpdk, n: usize) -> Vec<RxFrame> {
-        let mut burst = [RxFrame::EMPTY; RX_BURST_SIZE];
-        let mut got = Vec::new();
-        let start = Instant::now();
-        while got.len() < n && start.elapsed() < Duration::from_secs(2) {
-            let k = port.rx_burst(&mut burst);
-            got.extend_from_slice(&burst[..k]);
-        }
-        got
-    }
-
-    fn release(port: &mut Dpdk, frames: &[RxFrame]) {
-        let bufs: Vec<_> = frames.iter().map(|f| f.buf).collect();
-        port.release(&bufs);
-    }
+    use crate::port_bed::{
+        CSUM, Runtime, bytes, eal, first_cpu, in_child, receive, region, release,
+    };
 
     /// A port on one end of a veth pair, whose other end is Linux.
     fn af_packet() -> Result<(Dpdk, Arc<ShmRegion>, RawSocket), String> {
@@ -282,6 +129,36 @@ mod tests {
                 release(&mut port, &held);
                 peer.send(&frame);
                 assert!(!receive(&mut port, 1).is_empty());
+                Ok(())
+            },
+        );
+    }
+
+    /// Every runtime maps the ingress region read-write. Upstream keeps DPDK's mbuf
+    /// headers there: addresses, pool, next pointer. Here nothing is believed that
+    /// lies in it.
+    #[test]
+    fn a_runtime_may_overwrite_the_whole_ingress_region_at_any_time() {
+        in_child(
+            "a_runtime_may_overwrite_the_whole_ingress_region_at_any_time",
+            || {
+                let (mut port, ingress, peer) = af_packet()?;
+                let scribble = |byte: u8| {
+                    // SAFETY: the region is mapped; nobody reads it meanwhile.
+                    unsafe { ingress.base().as_ptr().write_bytes(byte, ingress.len()) };
+                };
+                let frame = netns::udp(PORT_MAC, LINUX_IP, PORT_IP, (1, 2), b"calisto");
+                for byte in [0xff, 0x00, 0x41] {
+                    scribble(byte);
+                    (0..32).for_each(|_| peer.send(&frame));
+                    let got = receive(&mut port, 32);
+                    assert_eq!(got.len(), 32);
+                    assert!(got.iter().all(|f| bytes(&ingress, f) == frame));
+                    // Once more while the buffers are lent, and before they are returned.
+                    scribble(!byte);
+                    release(&mut port, &got);
+                    assert_eq!(port.free_buffers(), 2 * BUFS_PER_PAGE);
+                }
                 Ok(())
             },
         );

@@ -19,6 +19,7 @@ fn context() -> Context {
     Context {
         ingress_shmid: -1,
         mapper: Arc::new(NoDma),
+        allow_uids: None,
     }
 }
 
@@ -53,6 +54,25 @@ fn a_sound_runtime_passes() {
     assert_eq!(candidate.mac.0, runtime.header().mac);
     assert_eq!(candidate.guaranteed_cores, 2);
     assert_eq!(candidate.tids().collect::<Vec<_>>(), [gettid(); 5]);
+}
+
+#[test]
+fn a_user_that_is_not_allowed_is_refused() {
+    if !private_namespaces() {
+        return;
+    }
+    let runtime = TestRuntime::new(1);
+    let uid = runtime.raw().peer.uid;
+    let only = |uids: &[u32]| Context {
+        allow_uids: Some(uids.to_vec()),
+        ..context()
+    };
+    assert!(check(runtime.raw(), &only(&[uid + 1, uid])).is_ok());
+    let error = check(runtime.raw(), &only(&[uid + 1])).unwrap_err();
+    assert!(
+        matches!(error, RegistrationError::UserNotAllowed(u) if u == uid),
+        "{error}"
+    );
 }
 
 #[test]

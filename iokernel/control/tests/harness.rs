@@ -49,6 +49,7 @@ impl Harness {
             channel: control,
             ingress_shmid: -1,
             mapper: Arc::new(NoDma),
+            allow_uids: None,
             runtime_cores: cores,
             control_cpu: None,
             park_cpus,
