@@ -8,7 +8,10 @@
 //!
 //! *Source:* C: `tx_send_completion`, `tx_drain_completions`, iokernel/tx.c.
 
+#![allow(unsafe_code, reason = "publishes slots that were reserved in this burst")]
+
 use super::Dataplane;
+use crate::abi::lrpc::Reserved;
 use crate::abi::types::RX_NET_COMPLETE;
 use crate::ids::{KthreadIdx, ProcId, ProcSlot};
 use crate::port::{Port, TxToken};
@@ -21,6 +24,9 @@ pub(super) const DONE_BURST_SIZE: usize = 64;
 const DONE_ROUNDS: usize = 4;
 /// Completions from overflow lists in one turn. C: `IOKERNEL_OVERFLOW_BATCH_DRAIN`.
 pub(super) const OVERFLOW_BATCH_DRAIN: usize = 64;
+
+/// Reserved places, and what each completes.
+pub(super) type Completed = arrayvec::ArrayVec<(Reserved, u64), DONE_BURST_SIZE>;
 
 /// A placeholder for burst arrays.
 pub(super) const NO_TOKEN: TxToken = TxToken {
@@ -42,6 +48,7 @@ impl<P: Port> Dataplane<P> {
                 let token = self.done[i];
                 self.complete(token);
             }
+            self.publish_completions();
             worked |= n > 0;
             if n < DONE_BURST_SIZE {
                 break;
@@ -50,6 +57,7 @@ impl<P: Port> Dataplane<P> {
         worked
     }
 
+    /// Reserves the completion's place in its sender's rxq, or finds another.
     #[inline]
     fn complete(&mut self, token: TxToken) {
         let slot = token.proc.slot;
@@ -61,19 +69,34 @@ impl<P: Port> Dataplane<P> {
         if proc.notes.leaving.is_some() {
             return;
         }
-        let sent = if self.arbiter.is_active(slot, token.kthread) {
-            proc.kthreads[token.kthread.index()]
-                .rxq
-                .send(u64::from(RX_NET_COMPLETE), token.completion)
-        } else {
-            self.send_to_any(slot, u64::from(RX_NET_COMPLETE), token.completion)
-        };
-        if sent {
+        if self.arbiter.is_active(slot, token.kthread) {
+            if let Some(place) = proc.kthreads[token.kthread.index()].rxq.reserve() {
+                place.prefetch();
+                proc.notes.uncompleted -= 1;
+                self.completed.push((place, token.completion));
+            } else {
+                self.overflow(slot, token.completion);
+            }
+        } else if self.send_to_any(slot, u64::from(RX_NET_COMPLETE), token.completion) {
             self.proc(slot).notes.uncompleted -= 1;
             self.stats.add(Counter::CompletionEnqueued, 1);
         } else {
             self.overflow(slot, token.completion);
         }
+    }
+
+    /// Fills the reserved places, last to first, as [`rx`](super::rx) does and
+    /// for the same reason.
+    #[inline]
+    fn publish_completions(&mut self) {
+        for (place, completion) in self.completed.iter().rev() {
+            // SAFETY: reserved in this burst; no runtime is unmapped while the
+            // dataplane holds its Proc, and none is handed back inside a burst.
+            unsafe { place.publish(u64::from(RX_NET_COMPLETE), *completion) };
+        }
+        self.stats
+            .add(Counter::CompletionEnqueued, self.completed.len() as u64);
+        self.completed.clear();
     }
 
     /// Sends a message to whichever kthread has its turn. False if its rxq is

@@ -23,7 +23,7 @@ use dpdk_sys as sys;
 use super::DpdkError;
 use super::eal::{huge_page_hint, strerror};
 use crate::abi::ingress::{
-    BUF_STRIDE, BUFS_PER_PAGE, HEADROOM, INGRESS_PAGE, buf_at, bufs_in, offset_of,
+    BUF_FIRST, BUF_STRIDE, BUFS_PER_PAGE, HEADROOM, INGRESS_PAGE, buf_at, bufs_in, offset_of,
 };
 use crate::abi::shm::ShmRegion;
 use crate::abi::types::rx_net_hdr;
@@ -67,11 +67,13 @@ impl IngressPool {
         let extmem = (0..pages)
             .map(|page| {
                 let at = (page * INGRESS_PAGE) as usize;
+                let first = BUF_FIRST as usize;
                 // SAFETY: bufs_in() counted whole pages of the attached region.
-                let buf_ptr = unsafe { ingress.base().add(at) }.as_ptr().cast();
+                let buf_ptr = unsafe { ingress.base().add(at + first) }.as_ptr().cast();
                 Some(sys::rte_pktmbuf_extmem {
                     buf_ptr,
-                    buf_iova: iova.of(ingress.base(), at, INGRESS_PAGE as usize)?,
+                    buf_iova: iova.of(ingress.base(), at, INGRESS_PAGE as usize)?
+                        + u64::from(BUF_FIRST),
                     buf_len: (BUFS_PER_PAGE * BUF_STRIDE) as usize,
                     elt_size: stride(),
                 })
@@ -123,11 +125,13 @@ impl IngressPool {
         for mbuf in all {
             // SAFETY: an initialised mbuf of the new pool.
             let at = unsafe { self.offset((*mbuf).buf_addr) };
-            let buf = at.filter(|at| *at < self.len).map(|at| {
-                // `len` is at most 512 MiB.
-                let at = u32::try_from(at).unwrap_or(u32::MAX);
-                (buf_at(at), at)
-            });
+            let buf = at
+                .filter(|at| (BUF_FIRST as usize..self.len).contains(at))
+                .map(|at| {
+                    // `len` is at most 512 MiB.
+                    let at = u32::try_from(at).unwrap_or(u32::MAX);
+                    (buf_at(at), at)
+                });
             let Some((buf, at)) = buf else {
                 panic!("DPDK put a buffer outside the ingress region");
             };
@@ -184,7 +188,10 @@ impl IngressPool {
         let m = unsafe { &*mbuf };
         let start = self.offset(m.buf_addr)?;
         let off = usize::from(m.data_off);
-        if start >= self.len || m.nb_segs != 1 || !(DATA_OFF_MIN..=DATA_OFF_MAX).contains(&off) {
+        if start.wrapping_sub(BUF_FIRST as usize) >= self.len
+            || m.nb_segs != 1
+            || !(DATA_OFF_MIN..=DATA_OFF_MAX).contains(&off)
+        {
             return None;
         }
         #[allow(
