@@ -43,8 +43,10 @@ static bool step(struct kthread *k)
 	uint64_t now = rt_now_us();
 	bool on = burning(now);
 
-	if (atomic_load(&rt->draining))
+	if (atomic_load(&rt->draining)) {
+		rt_set_congested(k, false);
 		return false;
+	}
 	rt_count(k, turns);
 	rt_set_congested(k, on);
 	if (!on && pulse_us)

@@ -5,7 +5,8 @@
  * when it wrote the eventfd again because a message was on its way. A park
  * with a payload that stands must come back as exactly one RX_JOIN; a refused
  * one as none. From here the two look alike, except that after a refused park
- * the message is there: an empty rxq at the wake proves that the park stood.
+ * the message is there: an rxq that is empty at the wake, and from which
+ * nobody stole, proves that the park stood.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -108,7 +109,8 @@ static void wait_for_core(struct kthread *k)
 		k->core = (int)value - 1;
 		atomic_store(&rt->cores_seen[k->core], true);
 	}
-	if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0 || CPU_COUNT(&cpus) != 1)
+	if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0 || CPU_COUNT(&cpus) != 1 ||
+	    (rt->cfg.check_cpu && (k->core < 0 || !CPU_ISSET(k->core, &cpus))))
 		rt_count(k, RT_bad_affinity);
 	core_claim(k);
 	atomic_fetch_add(&rt->active, 1);
@@ -120,6 +122,7 @@ static void wait_for_core(struct kthread *k)
 static void park(struct kthread *k, uint64_t cmd, uint64_t payload)
 {
 	core_release(k);
+	atomic_store(&k->stolen_from, false);
 	atomic_store(&k->running, false);
 	/* The I/O kernel always drains it, unless it is gone: then wait for the end. */
 	while (!lrpc_produce(&k->txcmdq, cmd, payload))
@@ -131,6 +134,13 @@ void rt_park(struct kthread *k, uint64_t cmd, uint64_t payload)
 {
 	atomic_fetch_sub(&k->rt->active, 1);
 	park(k, cmd, payload);
+}
+
+/* No message came while it was parked. */
+static bool untouched(const struct kthread *k)
+{
+	/* in this order: a thief says so before it empties the rxq */
+	return rt_rxq_empty(k) && !atomic_load(&k->stolen_from);
 }
 
 void rt_park_joinable(struct kthread *k)
@@ -147,7 +157,7 @@ void rt_park_joinable(struct kthread *k)
 	r = &rt->parks[n];
 	r->kthread = k;
 	rt_park(k, TXCMD_PARKED, (uint64_t)(uintptr_t)r);
-	if (rt_rxq_empty(k))
+	if (untouched(k))
 		atomic_store(&r->stands, true);
 }
 
@@ -181,7 +191,7 @@ void rt_park_idle(struct kthread *k)
 		/* One kthread finds the timer due, however many are woken. */
 		if (atomic_compare_exchange_strong(&rt->deadline_us, &deadline, 0))
 			rt_count(k, RT_timer_wakes);
-	} else if (rt_rxq_empty(k) && atomic_load(&rt->active) == 1) {
+	} else if (untouched(k) && atomic_load(&rt->active) == 1) {
 		rt_count(k, RT_early_wakes);
 	}
 }
@@ -235,19 +245,6 @@ void rt_set_congested(struct kthread *k, bool on)
 	__atomic_store_n(&k->q_ptrs->rq_head, tail + (on ? 1 : 0), __ATOMIC_RELEASE);
 }
 
-/*
- * At the end: asks for cores until every kthread has taken its messages. A
- * kthread that parked just as its core was wanted by another runtime may
- * have left some, and nobody steals here.
- */
-static bool drained(struct kthread *k)
-{
-	bool left = rt_stranded(k->rt) > 0;
-
-	rt_set_congested(k, left);
-	return !left;
-}
-
 /* What every woken kthread does, for ever. */
 static void loop(struct kthread *k)
 {
@@ -262,9 +259,7 @@ static void loop(struct kthread *k)
 			rt_park_preempted(k);
 			continue;
 		}
-		if (atomic_load(&rt->draining) && !drained(k))
-			worked = true;
-		if (worked) {
+		if (worked || rt_steal(k, POLL_BURST) > 0) {
 			k->idle_since_us = rt_now_us();
 			continue;
 		}
@@ -308,6 +303,7 @@ void rt_kthreads_start(struct rt *rt)
 		k->rt = rt;
 		k->idx = i;
 		k->core = -1;
+		pthread_mutex_init(&k->rx_lock, NULL);
 		k->efd = eventfd(0, EFD_CLOEXEC);
 		if (k->efd < 0 || pthread_create(&k->pthread, NULL, kthread_main, k) != 0)
 			rt_die("cannot start kthread %d", i);

@@ -6,7 +6,9 @@
  * gives it a core; then it runs the program's step function in a loop, takes
  * messages off its rxq, and parks when it has had nothing to do for a while
  * or when SIGUSR1 preempted it. Preemption is cooperative: the handler sets a
- * flag that the loop looks at.
+ * flag that the loop looks at. A kthread without work of its own takes the
+ * messages of parked ones (*steals*), as upstream's runtime does: a kthread
+ * that loses its core may leave some behind.
  *
  *   main thread     set-up, registration, then waits: time is up, SIGTERM, the
  *                   program is done, or the control socket hung up
@@ -34,7 +36,7 @@
 	X(wakes)		/* given a core */			\
 	X(bad_first_wake)	/* ! first wake was not kthread 0's */	\
 	X(bad_core)		/* ! core number out of range */	\
-	X(bad_affinity)		/* ! woken on more than one CPU */	\
+	X(bad_affinity)		/* ! on several CPUs, or the wrong one */ \
 	X(double_core)		/* ! core that another kthread holds */	\
 	X(parks)		/* parked, of its own will */		\
 	X(parks_last)		/* the same, by the last active kthread */ \
@@ -89,6 +91,8 @@ struct kthread {
 	struct q_ptrs	*q_ptrs;
 	int		core;		/* -1 while parked */
 	atomic_bool	running;
+	pthread_mutex_t	rx_lock;	/* of rxq's consumer: the owner's, or a thief's */
+	atomic_bool	stolen_from;	/* since the last park */
 	uint64_t	idle_since_us;
 	uint64_t	counters[RT_MAX_COUNTERS];
 } __attribute__((aligned(64)));
@@ -128,6 +132,7 @@ struct rt_config {
 	bool		spin;		/* park only when preempted */
 	uint64_t	park_after_us;
 	bool		check_hash;
+	bool		check_cpu;	/* a core's number is its CPU's: no virtual cores */
 	const char	*core_map;	/* file shared by runtimes, see core_map_open */
 };
 
@@ -215,8 +220,10 @@ unsigned int rt_stranded(struct rt *rt);
 void rt_egress_setup(struct rt *rt, char *bufs);
 /* Messages in the rxq of k that it has not taken. */
 bool rt_rxq_empty(const struct kthread *k);
-/* Takes up to max messages; returns how many. */
+/* Takes up to max messages off its own rxq; returns how many. */
 int rt_poll(struct kthread *k, int max);
+/* Takes up to max messages off the rxqs of parked kthreads; returns how many. */
+int rt_steal(struct kthread *k, int max);
 /* Returns a received frame's buffer. */
 void rt_complete(struct kthread *k, uint64_t completion_data);
 /* Room for a frame of up to ETH_FRAME_MAX_VLAN bytes, or NULL. */

@@ -103,6 +103,8 @@ static bool common_option(struct rt_config *c, const char *name, const char *val
 		c->park_after_us = (uint64_t)rt_parse_num(name, value);
 	else if (!strcmp(name, "check-hash"))
 		c->check_hash = rt_parse_num(name, value) != 0;
+	else if (!strcmp(name, "check-cpu"))
+		c->check_cpu = rt_parse_num(name, value) != 0;
 	else if (!strcmp(name, "core-map"))
 		c->core_map = value;
 	else

@@ -217,6 +217,7 @@ static void received(struct kthread *k, uint64_t at)
 		rt_complete(k, f.completion_data);
 }
 
+/* A guess if another kthread steals right now. */
 bool rt_rxq_empty(const struct kthread *k)
 {
 	const struct lrpc_consumer *c = &k->rxq;
@@ -225,12 +226,13 @@ bool rt_rxq_empty(const struct kthread *k)
 	return (v & LRPC_DONE_PARITY) != ((c->head & c->size) ? 0 : LRPC_DONE_PARITY);
 }
 
-int rt_poll(struct kthread *k, int max)
+/* k takes messages of owner, whose lock it holds. */
+static int take(struct kthread *k, struct kthread *owner, int max)
 {
 	uint64_t cmd, payload;
 	int n;
 
-	for (n = 0; n < max && lrpc_consume(&k->rxq, &cmd, &payload); n++) {
+	for (n = 0; n < max && lrpc_consume(&owner->rxq, &cmd, &payload); n++) {
 		switch (cmd) {
 		case RX_NET_RECV:
 			received(k, payload);
@@ -244,6 +246,36 @@ int rt_poll(struct kthread *k, int max)
 		default:
 			rt_count(k, RT_rx_alien_cmd);
 		}
+	}
+	return n;
+}
+
+int rt_poll(struct kthread *k, int max)
+{
+	int n;
+
+	pthread_mutex_lock(&k->rx_lock);
+	n = take(k, k, max);
+	pthread_mutex_unlock(&k->rx_lock);
+	return n;
+}
+
+int rt_steal(struct kthread *k, int max)
+{
+	int i, n = 0;
+
+	for (i = 0; i < k->rt->cfg.kthreads && n < max; i++) {
+		struct kthread *owner = &k->rt->kthreads[i];
+
+		if (atomic_load(&owner->running) || rt_rxq_empty(owner) ||
+		    pthread_mutex_trylock(&owner->rx_lock) != 0)
+			continue;
+		if (!atomic_load(&owner->running)) {
+			/* said before the first message is gone: see rt_park_joinable */
+			atomic_store(&owner->stolen_from, true);
+			n += take(k, owner, max - n);
+		}
+		pthread_mutex_unlock(&owner->rx_lock);
 	}
 	return n;
 }

@@ -221,6 +221,7 @@ static bool step(struct kthread *k)
 	bool keep;
 
 	if (atomic_load(&rt->draining)) {
+		rt_set_congested(k, false);
 		atomic_store(&rt->deadline_us, 0);
 		return false;
 	}

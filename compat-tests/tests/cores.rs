@@ -54,6 +54,19 @@ fn a_runtime_alone_sees_every_way_of_parking() {
 }
 
 #[test]
+fn a_core_that_is_not_virtual_is_its_cpu() {
+    let Some(host) = Host::loopback_with("cores of the machine", &[]) else {
+        return;
+    };
+    let parker = Runtime::parker(1).kthreads(3, 1).set("check-cpu", 1);
+    let parker = host.start(parker);
+    sleep(Duration::from_secs(2));
+    let report = parker.stop();
+    report.assert_good().assert_seen(&["cycles", "wakes"]);
+    host.finish();
+}
+
+#[test]
 fn preempted_kthreads_are_joined_and_get_cores_again() {
     let Some(host) = Host::loopback("preemption") else {
         return;
