@@ -21,7 +21,7 @@
 /* How often the main thread looks at clock and flags. */
 #define TICK_MS		10
 /* Longest wait for completions and joins that are still under way. */
-#define DRAIN_US	5000000
+#define DRAIN_US	20000000
 
 _Noreturn void rt_die(const char *fmt, ...)
 {

@@ -15,6 +15,8 @@
  *   timer    all park; the last leaves a deadline, and a core must come again
  *            when it is due, not before
  *   burn     all spin and look congested: to be preempted
+ *
+ * With --cycles N and --preempts N it ends by itself after so many.
  */
 #include <sched.h>
 #include <stddef.h>
@@ -55,6 +57,20 @@ static const enum phase order[] = {
 /* Beyond that the keeper was preempted: no timer this time. */
 #define UNSETTLED_US	200000
 
+/* When to end; 0 and 0: when told. */
+static uint64_t enough_cycles, enough_preempts;
+
+static bool option(const char *name, const char *value)
+{
+	if (!strcmp(name, "cycles"))
+		enough_cycles = (uint64_t)rt_parse_num(name, value);
+	else if (!strcmp(name, "preempts"))
+		enough_preempts = (uint64_t)rt_parse_num(name, value);
+	else
+		return false;
+	return true;
+}
+
 /* Guarded by the lock; step and keeper are read without it. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_uint step_nr;		/* ever growing; the phase is order[step_nr % NR] */
@@ -74,15 +90,19 @@ static enum phase phase(void)
 	return order[atomic_load(&step_nr) % NR_PHASES];
 }
 
-static uint64_t preempts(struct rt *rt)
+static uint64_t total(struct rt *rt, int counter)
 {
 	uint64_t n = 0;
 	int i;
 
 	for (i = 0; i < rt->cfg.kthreads; i++)
-		n += __atomic_load_n(&rt->kthreads[i].counters[RT_preempts], __ATOMIC_RELAXED) +
-		     __atomic_load_n(&rt->kthreads[i].counters[RT_late_preempts], __ATOMIC_RELAXED);
+		n += __atomic_load_n(&rt->kthreads[i].counters[counter], __ATOMIC_RELAXED);
 	return n;
+}
+
+static uint64_t preempts(struct rt *rt)
+{
+	return total(rt, RT_preempts) + total(rt, RT_late_preempts);
 }
 
 static void next_phase(struct kthread *k, uint64_t now)
@@ -96,8 +116,12 @@ static void next_phase(struct kthread *k, uint64_t now)
 	atomic_fetch_add(&step_nr, 1);
 	if (phase() == TIMER)
 		atomic_store(&k->rt->deadline_us, now + TIMER_US);
-	if (atomic_load(&step_nr) % NR_PHASES == 0)
-		rt_count(k, cycles);
+	if (atomic_load(&step_nr) % NR_PHASES != 0)
+		return;
+	rt_count(k, cycles);
+	if (enough_cycles && total(k->rt, cycles) >= enough_cycles &&
+	    total(k->rt, RT_preempts) >= enough_preempts)
+		rt_finish(k->rt);
 }
 
 /* A frame for nobody: all it brings is its completion. */
@@ -273,7 +297,7 @@ static bool on_frame(struct kthread *k, const struct rx_frame *f)
 int main(int argc, char **argv)
 {
 	static const struct rt_program parker = {
-		.name = "parker", .counters = counters, .on_frame = on_frame, .step = step,
+		.name = "parker", .counters = counters, .option = option, .on_frame = on_frame, .step = step,
 	};
 
 	return rt_main(&parker, argc, argv);

@@ -31,7 +31,7 @@ static const char *const counters[] = {
 #define BURST		16
 #define MAX_FLOWS	65536
 #define MAX_UDP_BYTES	(ETH_FRAME_MAX - L4_AT - sizeof(struct udp_hdr))
-#define LOST_US		5000000
+#define LOST_US		15000000
 #define FIRST_PORT	10000
 #define ECHO_PORT	7
 /* A TCP probe's sequence number is its seq above this many bits of its slot. */

@@ -30,9 +30,7 @@ fn a_runtime_alone_sees_every_way_of_parking() {
     let parker = Runtime::parker(1)
         .kthreads(3, 2)
         .set("core-map", map.display());
-    let parker = host.start(parker);
-    sleep(Duration::from_secs(5));
-    let report = parker.stop();
+    let report = host.start(parker.set("cycles", 10)).wait();
     report.assert_good();
     report.assert_seen(&["cycles", "grown", "wakes", "parks", "parks_last"]);
     report.assert_seen(&["join_parks", "joins", "refused", "timer_wakes"]);
@@ -59,9 +57,7 @@ fn a_core_that_is_not_virtual_is_its_cpu() {
         return;
     };
     let parker = Runtime::parker(1).kthreads(3, 1).set("check-cpu", 1);
-    let parker = host.start(parker);
-    sleep(Duration::from_secs(2));
-    let report = parker.stop();
+    let report = host.start(parker.set("cycles", 3)).wait();
     report.assert_good().assert_seen(&["cycles", "wakes"]);
     host.finish();
 }
@@ -74,15 +70,15 @@ fn preempted_kthreads_are_joined_and_get_cores_again() {
     let map = host.dir().join("cores");
     let map = map.display();
     // 1 + 3 guarantees are all four cores; both burst into what the other leaves.
-    let parker = host.start(
-        Runtime::parker(1)
-            .kthreads(4, 1)
-            .set("core-map", map.to_string()),
-    );
     let burner = Runtime::burner(2).kthreads(4, 3).set("pulse", 15);
     let burner = host.start(burner.set("core-map", map.to_string()));
-    sleep(Duration::from_secs(6));
-    let (parker, burner) = (parker.stop(), burner.stop());
+    let parker = Runtime::parker(1)
+        .kthreads(4, 1)
+        .set("core-map", map.to_string());
+    let parker = host
+        .start(parker.set("cycles", 5).set("preempts", 20))
+        .wait();
+    let burner = burner.stop();
     parker.assert_good();
     burner.assert_good();
     parker.assert_seen(&["cycles", "preempts", "joins"]);

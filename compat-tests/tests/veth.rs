@@ -28,6 +28,17 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 31 + len).to_le_bytes()[0]).collect()
 }
 
+/// The next datagram. With a timeout a wait is interrupted where a machine is
+/// suspended and resumed, as virtual ones are.
+fn answer(socket: &UdpSocket, buf: &mut [u8]) -> std::io::Result<(usize, SocketAddr)> {
+    loop {
+        match socket.recv_from(buf) {
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// A UDP payload of each size goes out and must come back.
 fn udp_echoes(peer: &Peer, n: u16, sizes: impl IntoIterator<Item = usize> + Send) {
     peer.run(|| {
@@ -37,8 +48,7 @@ fn udp_echoes(peer: &Peer, n: u16, sizes: impl IntoIterator<Item = usize> + Send
         for size in sizes {
             let sent = pattern(size);
             socket.send_to(&sent, at(n, 7)).expect("a datagram is sent");
-            let (len, from) = socket
-                .recv_from(&mut buf)
+            let (len, from) = answer(&socket, &mut buf)
                 .unwrap_or_else(|e| panic!("no answer to {size} bytes: {e}"));
             assert_eq!(from, at(n, 7));
             assert!(buf[..len] == sent[..], "{size} bytes came back changed");
