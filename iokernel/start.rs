@@ -184,10 +184,7 @@ fn serve<P: Port>(
         stats: stats.clone(),
         idle: idle(config, cores),
     });
-    log::info!(
-        "iokerneld: ready, core {} running dataplane",
-        cores.dataplane_cpu
-    );
+    log::info!("iokerneld: ready, polling on CPU {}", cores.dataplane_cpu);
     let stopped = dataplane.run(stop);
     if server.join().is_err() {
         anyhow::bail!("the control thread panicked");

@@ -103,7 +103,7 @@ pages_before=''
 pages_raised=''
 huge_pages() { cat /proc/sys/vm/nr_hugepages 2>/dev/null || echo 0; }
 
-# The system stage needs 2 MiB pages: 256 for an ingress region, 32 for DPDK,
+# The system stage needs 2 MiB pages: 256 for an ingress region, 64 for DPDK,
 # and what the C runtimes of one case take, twice for two hosts.
 raise_huge_pages() {
 	local want=1200 have
