@@ -77,6 +77,7 @@ impl Candidate {
             guaranteed: u16::try_from(self.guaranteed_cores)
                 .expect("a reserved guarantee is no more than all cores"),
         };
+        let joins = std::collections::VecDeque::with_capacity(self.kthreads.len());
         let proc = Box::new(Proc {
             id,
             pid: self.peer.pid,
@@ -85,6 +86,7 @@ impl Candidate {
             guaranteed_cores: spec.guaranteed,
             kthreads: self.kthreads,
             overflow: std::collections::VecDeque::with_capacity(MAX_UNCOMPLETED),
+            joins,
             seat: Some(Seat::new(spec)),
             notes: Notes::default(),
             mapping: self.mapping,

@@ -15,7 +15,7 @@
 
 use super::Dataplane;
 use crate::abi::lrpc::Reserved;
-use crate::abi::types::RX_NET_COMPLETE;
+use crate::abi::types::{RX_JOIN, RX_NET_COMPLETE};
 use crate::ids::{KthreadIdx, ProcId, ProcSlot};
 use crate::port::{Port, TxToken};
 use crate::proc::MAX_UNCOMPLETED;
@@ -128,13 +128,19 @@ impl<P: Port> Dataplane<P> {
             "tx accepts no packet whose completion has no place"
         );
         proc.overflow.push_back(completion);
-        if !proc.notes.overflowing {
-            proc.notes.overflowing = true;
+        self.try_again(slot);
+    }
+
+    /// Lets [`drain_overflows`](Self::drain_overflows) look after a runtime.
+    pub(super) fn try_again(&mut self, slot: ProcSlot) {
+        let notes = &mut self.proc(slot).notes;
+        if !notes.overflowing {
+            notes.overflowing = true;
             self.overflowing.push(slot);
         }
     }
 
-    /// Sends completions from the overflow lists, another runtime first each
+    /// Sends joins, and completions from the overflow lists, another runtime first each
     /// turn. True if any could be sent.
     #[cold]
     pub(super) fn drain_overflows(&mut self) -> bool {
@@ -147,7 +153,7 @@ impl<P: Port> Dataplane<P> {
             };
             budget -= self.drain_overflow(slot, budget);
             let proc = self.proc(slot);
-            if proc.overflow.is_empty() || proc.notes.leaving.is_some() {
+            if proc.overflow.is_empty() && proc.joins.is_empty() || proc.notes.leaving.is_some() {
                 proc.notes.overflowing = false;
                 self.overflowing.swap_remove(at);
             } else {
@@ -165,7 +171,14 @@ impl<P: Port> Dataplane<P> {
         drained > 0
     }
 
+    /// Joins first: they are few, and whole run queues wait for them.
     fn drain_overflow(&mut self, slot: ProcSlot, budget: usize) -> usize {
+        while let Some(payload) = self.proc(slot).joins.front().copied() {
+            if !self.send_to_any(slot, u64::from(RX_JOIN), payload) {
+                break;
+            }
+            self.proc(slot).joins.pop_front();
+        }
         for drained in 0..budget {
             let Some(completion) = self.proc(slot).overflow.front().copied() else {
                 return drained;

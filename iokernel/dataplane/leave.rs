@@ -45,6 +45,7 @@ impl<P: Port> Dataplane<P> {
         };
         let proc = self.proc(slot);
         proc.overflow.clear();
+        proc.joins.clear();
         proc.notes.leaving = Some(Leaving {
             reason,
             drain,

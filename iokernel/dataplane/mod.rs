@@ -115,7 +115,7 @@ pub struct Dataplane<P> {
     live: Vec<ProcSlot>,
     /// Slots of runtimes that are leaving.
     leaving: Vec<ProcSlot>,
-    /// Slots of runtimes with completions on their overflow list.
+    /// Slots of runtimes with completions or joins to be sent again.
     overflowing: Vec<ProcSlot>,
     macs: Macs,
     loans: Loans,

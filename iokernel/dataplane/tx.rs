@@ -33,14 +33,14 @@ impl<P: Port> Dataplane<P> {
         let room = self.port.tx_room();
         self.pending.clear();
         self.collect(room);
-        if self.pending.is_empty() && room == TX_BURST_SIZE {
+        if self.pending.is_empty() && self.port.tx_queued() == 0 {
             return false;
         }
         for i in 0..self.pending.len() {
             let (who, offset) = self.pending[i];
             self.push(who, offset);
         }
-        let offered = TX_BURST_SIZE - self.port.tx_room();
+        let offered = self.port.tx_queued();
         let taken = self.port.tx_flush();
         self.stats.add(Counter::TxPulled, self.pending.len() as u64);
         if taken < offered {

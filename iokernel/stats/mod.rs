@@ -49,7 +49,7 @@ counters! {
     RxBadLength = "RX_BAD_LENGTH",
     /// Frames dropped: the runtime has not returned a quarter of all buffers.
     RxLentMax = "RX_LENT_MAX",
-    /// Join messages not delivered: an rxq was full.
+    /// Join messages not delivered: an rxq was full, and more than one a kthread waited.
     RxJoinFail = "RX_JOIN_FAIL",
     /// Commands taken from runtimes.
     CommandsPulled = "COMMANDS_PULLED",

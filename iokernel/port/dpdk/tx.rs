@@ -210,6 +210,12 @@ impl TxQueue {
             .min(DONE_MAX - self.done.len())
     }
 
+    /// Frames that the next flush offers.
+    #[inline]
+    pub(super) fn queued(&self) -> usize {
+        self.queued
+    }
+
     /// Queues one frame.
     #[inline]
     pub(super) fn push(&mut self, frame: &TxFrame) {
