@@ -76,14 +76,6 @@ pub enum Fault {
         /// What was read, and what was possible.
         error: crate::abi::lrpc::BadWriteBack,
     },
-    /// A kthread that exited while its process lives on.
-    #[error("kthread {} (tid {tid}) is gone", kthread.0)]
-    ThreadGone {
-        /// The kthread.
-        kthread: KthreadIdx,
-        /// Its thread id.
-        tid: i32,
-    },
     /// An eventfd that takes no more wakes.
     #[error("kthread {}: its eventfd blocks", kthread.0)]
     WakeBlocked {

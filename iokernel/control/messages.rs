@@ -13,7 +13,7 @@
 use std::fmt;
 
 use crate::abi::types;
-use crate::ids::ProcId;
+use crate::ids::{KthreadIdx, ProcId};
 use crate::proc::Proc;
 
 use super::faults::Fault;
@@ -48,6 +48,15 @@ pub enum ToControl {
 pub enum DetachReason {
     /// It hung up: the answer to [`ToDataplane::Detach`].
     HungUp,
+    /// A kthread exited: mostly the process is dying, and its end was noticed before
+    /// the connection's. (A kthread that exits alone breaks the contract; the two
+    /// cannot be told apart at that moment.)
+    ThreadGone {
+        /// The kthread.
+        kthread: KthreadIdx,
+        /// Its thread id.
+        tid: i32,
+    },
     /// It broke the contract.
     Fault(Fault),
     /// The daemon ends.
@@ -58,6 +67,9 @@ impl fmt::Display for DetachReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DetachReason::HungUp => f.write_str("it hung up"),
+            DetachReason::ThreadGone { kthread, tid } => {
+                write!(f, "kthread {} (tid {tid}) is gone", kthread.0)
+            }
             DetachReason::Fault(fault) => write!(f, "it broke the contract: {fault}"),
             DetachReason::Shutdown => f.write_str("the I/O kernel is stopping"),
         }

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use crate::control::Fault;
+use crate::control::{DetachReason, Fault};
 use crate::cores::executor::{self, EffectError, Thread, WakeWatch};
 use crate::cores::topology::CpuId;
 use crate::ids::{CoreId, KthreadIdx, Micros};
@@ -31,7 +31,7 @@ impl Effects {
     /// Pins if asked to, and wakes.
     ///
     /// # Errors
-    /// The runtime's fault: a thread that is gone, an eventfd that blocks.
+    /// Why the runtime is to be detached: a thread that is gone, an eventfd that blocks.
     pub fn wake(
         &self,
         proc: &Proc,
@@ -39,7 +39,7 @@ impl Effects {
         core: CoreId,
         pin: bool,
         now: Micros,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DetachReason> {
         let k = &proc.kthreads[kthread.index()];
         if pin && let Some(cpu) = self.cpus.get(core.index()) {
             executor::pin(thread(proc, k), *cpu).map_err(|e| blame(e, kthread, k, "pinning it"))?;
@@ -51,8 +51,8 @@ impl Effects {
     /// Asks a kthread to park.
     ///
     /// # Errors
-    /// The runtime's fault: a thread that is gone.
-    pub fn preempt(&self, proc: &Proc, kthread: KthreadIdx) -> Result<(), Fault> {
+    /// Why the runtime is to be detached: a thread that is gone.
+    pub fn preempt(&self, proc: &Proc, kthread: KthreadIdx) -> Result<(), DetachReason> {
         let k = &proc.kthreads[kthread.index()];
         executor::preempt(thread(proc, k)).map_err(|e| blame(e, kthread, k, "signalling it"))
     }
@@ -67,17 +67,18 @@ fn thread<'a>(proc: &Proc, k: &'a Kthread) -> Thread<'a> {
 }
 
 #[cold]
-fn blame(error: EffectError, kthread: KthreadIdx, k: &Kthread, what: &'static str) -> Fault {
-    match error {
-        EffectError::ThreadGone => Fault::ThreadGone {
-            kthread,
-            tid: k.tid,
-        },
+fn blame(error: EffectError, kthread: KthreadIdx, k: &Kthread, what: &'static str) -> DetachReason {
+    let fault = match error {
+        EffectError::ThreadGone => {
+            let tid = k.tid;
+            return DetachReason::ThreadGone { kthread, tid };
+        }
         EffectError::EfdBlocked => Fault::WakeBlocked { kthread },
         EffectError::Other(errno) => Fault::Os {
             kthread,
             what,
             errno,
         },
-    }
+    };
+    DetachReason::Fault(fault)
 }

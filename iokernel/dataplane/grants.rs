@@ -1,7 +1,7 @@
 //! Cores: what the arbiter is told, and carrying out what it decides.
 
 use super::{Dataplane, KthreadRef};
-use crate::control::Fault;
+use crate::control::{DetachReason, Fault};
 use crate::cores::arbiter::{Decision, Queues};
 use crate::cores::congestion::QueueObs;
 use crate::ids::{CoreId, KthreadIdx, Micros, ProcSlot};
@@ -75,17 +75,19 @@ impl<P: Port> Dataplane<P> {
     /// its cores go to others, of which each may fail in turn.
     #[cold]
     pub(super) fn detach_failed(&mut self) {
-        if let Some((slot, fault)) = self.failed.pop() {
-            self.fault(slot, fault);
+        match self.failed.pop() {
+            Some((slot, DetachReason::Fault(fault))) => self.fault(slot, fault),
+            Some((slot, reason)) => self.detach(slot, reason),
+            None => {}
         }
     }
 
     /// Notes that a runtime is to be detached. Each is noted once, for nothing is
     /// tried on it again; whatever detaches it first takes it off the list.
     #[cold]
-    fn fail(&mut self, slot: ProcSlot, fault: Fault) {
+    fn fail(&mut self, slot: ProcSlot, reason: DetachReason) {
         self.proc(slot).notes.failed = true;
-        self.failed.push((slot, fault));
+        self.failed.push((slot, reason));
     }
 
     fn carry_out(&mut self, decision: &Decision) {
@@ -138,8 +140,8 @@ impl<P: Port> Dataplane<P> {
         self.stats.add(Counter::Wakes, 1);
         self.stats.add(Counter::Pins, u64::from(pin));
         let now = self.clock.now();
-        if let Err(fault) = self.effects.wake(proc, kthread, core, pin, now) {
-            self.fail(slot, fault);
+        if let Err(reason) = self.effects.wake(proc, kthread, core, pin, now) {
+            self.fail(slot, reason);
         }
     }
 
@@ -151,8 +153,8 @@ impl<P: Port> Dataplane<P> {
             return;
         }
         self.stats.add(Counter::Preempts, 1);
-        if let Err(fault) = self.effects.preempt(proc, kthread) {
-            self.fail(slot, fault);
+        if let Err(reason) = self.effects.preempt(proc, kthread) {
+            self.fail(slot, reason);
         }
     }
 }

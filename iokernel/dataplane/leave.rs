@@ -20,7 +20,7 @@ use crate::stats::Counter;
 
 /// Buffers looked at in one turn of the loop, for loans of one departed runtime.
 const RECLAIM_BURST_SIZE: u32 = 1024;
-/// Queued packets that are still sent for a runtime that hung up: one full
+/// Queued packets that are still sent for a runtime that hung up or died: one full
 /// `txpktq` of an unmodified runtime.
 const DRAIN_MAX: u32 = 4096;
 /// Turns that a stopping dataplane waits for the port to finish sending.
@@ -40,7 +40,7 @@ impl<P: Port> Dataplane<P> {
     #[cold]
     pub(super) fn detach(&mut self, slot: ProcSlot, reason: DetachReason) {
         let drain = match reason {
-            DetachReason::HungUp => DRAIN_MAX,
+            DetachReason::HungUp | DetachReason::ThreadGone { .. } => DRAIN_MAX,
             DetachReason::Fault(_) | DetachReason::Shutdown => 0,
         };
         let proc = self.proc(slot);

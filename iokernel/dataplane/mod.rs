@@ -28,7 +28,7 @@ mod tx;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abi::ingress::Ingress;
-use crate::control::{DataplaneEnd, Fault, ToDataplane};
+use crate::control::{DataplaneEnd, DetachReason, ToDataplane};
 use crate::cores::arbiter::{Arbiter, Decisions};
 use crate::ids::{BufIdx, KthreadIdx, Micros, ProcSlot};
 use crate::port::{Port, RX_BURST_SIZE, RxFrame, TxToken};
@@ -105,7 +105,7 @@ pub struct Dataplane<P> {
     effects: Effects,
     decisions: Decisions,
     /// Attached runtimes that could not be woken or preempted, each once.
-    failed: Vec<(ProcSlot, Fault)>,
+    failed: Vec<(ProcSlot, DetachReason)>,
     clock: Clock,
     stats: Stats,
     idle: Idle,
@@ -248,7 +248,7 @@ impl<P: Port> Dataplane<P> {
                     let proc = self.procs[id.slot.index()].as_ref();
                     // Not if it was detached for a fault meanwhile.
                     if proc.is_some_and(|p| p.id == id && p.notes.leaving.is_none()) {
-                        self.detach(id.slot, crate::control::DetachReason::HungUp);
+                        self.detach(id.slot, DetachReason::HungUp);
                     }
                 }
                 Err(_) => return,

@@ -77,6 +77,7 @@ impl Server {
             let more = Suppressed(more);
             match reason {
                 DetachReason::HungUp => log::info!("{who} left{more}"),
+                DetachReason::ThreadGone { .. } => log::info!("{who} is detached: {reason}{more}"),
                 DetachReason::Fault(fault) => log::warn!("{who} is detached: {fault}{more}"),
                 DetachReason::Shutdown => log::info!("{who} is detached: iokerneld ends{more}"),
             }
@@ -87,7 +88,9 @@ impl Server {
     fn release_threads(&self, proc: &Proc, reason: DetachReason) {
         let cpus = match reason {
             DetachReason::Shutdown => Some(&self.everywhere),
-            DetachReason::HungUp | DetachReason::Fault(_) => self.park.as_ref(),
+            DetachReason::HungUp | DetachReason::ThreadGone { .. } | DetachReason::Fault(_) => {
+                self.park.as_ref()
+            }
         };
         let Some(cpus) = cpus else { return };
         for kthread in &proc.kthreads {
