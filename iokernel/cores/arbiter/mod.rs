@@ -368,6 +368,12 @@ impl Arbiter {
         self.cores.cede(core);
         let p = self.proc_mut(slot);
         p.cede(kthread);
+        if p.active().is_empty()
+            && let Some(deadline) = p.early_timer.take()
+        {
+            self.timers.set(slot, deadline);
+        }
+        let p = self.proc_mut(slot);
         if in_flight {
             p.leave(kthread);
         }
@@ -381,14 +387,23 @@ impl Arbiter {
     }
 
     /// Wakes the proc at `deadline`, unless it gets a core before; for a
-    /// `PARKED_LAST` that stands. Does nothing while a kthread is active.
+    /// `PARKED_LAST` that stands.
+    ///
+    /// The runtime knows which of its kthreads parks last; but their parks come on
+    /// rings of their own, and another one's may be seen only after this. So while a
+    /// kthread is active the deadline is kept, and set when the last one parks
+    /// without any being woken in between. (Upstream forgets it: then the runtime
+    /// may sleep for ever.)
     ///
     /// *Source:* commands.c, `commands_drain_queue`.
     pub fn set_timer(&mut self, slot: ProcSlot, deadline: Micros) {
-        if let Some(Some(p)) = self.procs.get(slot.index())
-            && p.active().is_empty()
-        {
+        let Some(Some(p)) = self.procs.get_mut(slot.index()) else {
+            return;
+        };
+        if p.active().is_empty() {
             self.timers.set(slot, deadline);
+        } else {
+            p.early_timer = Some(deadline);
         }
     }
 

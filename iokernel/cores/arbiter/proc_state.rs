@@ -4,7 +4,7 @@ use super::links::IndexList;
 use super::rules::Want;
 use super::{Cause, ProcSpec};
 use crate::cores::congestion::Watch;
-use crate::ids::{CoreId, KthreadIdx};
+use crate::ids::{CoreId, KthreadIdx, Micros};
 
 /// Where a kthread stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,9 @@ pub(super) struct ProcState {
     /// It sleeps without a core and must get one: its timer is due, or no core
     /// was found although it has a guarantee. Cleared by a grant.
     pub(super) claim: Option<Cause>,
+    /// The deadline of a `PARKED_LAST` that was seen before another kthread's park:
+    /// each has a ring of its own. Set when that one is seen; cleared by a grant.
+    pub(super) early_timer: Option<Micros>,
     /// Kthreads with a core, or waiting for theirs. Order as upstream's.
     active: Vec<KthreadIdx>,
     /// Parked kthreads, the most recently parked first.
@@ -71,6 +74,7 @@ impl ProcState {
             inflight_preempts: 0,
             wanted: Cause::Launch.into(),
             claim: None,
+            early_timer: None,
             active: Vec::with_capacity(count),
             idle,
             left: IndexList::new(count),
@@ -183,6 +187,7 @@ impl ProcState {
         self.left.remove(kthread.0);
         self.unlaunched = false;
         self.claim = None;
+        self.early_timer = None;
     }
 
     /// Makes an active kthread the most recently parked one.

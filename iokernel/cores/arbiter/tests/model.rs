@@ -27,6 +27,8 @@ pub(super) struct Model {
     waiters: BTreeMap<CoreId, Thread>,
     pub(super) procs: BTreeMap<ProcSlot, ModelProc>,
     timers: BTreeMap<ProcSlot, Micros>,
+    /// Timers set before the last kthread's park.
+    early_timers: BTreeMap<ProcSlot, Micros>,
 }
 
 impl Model {
@@ -36,6 +38,7 @@ impl Model {
             waiters: BTreeMap::new(),
             procs: BTreeMap::new(),
             timers: BTreeMap::new(),
+            early_timers: BTreeMap::new(),
         }
     }
 
@@ -78,6 +81,7 @@ impl Model {
     pub(super) fn removed(&mut self, slot: ProcSlot) {
         self.procs.remove(&slot);
         self.timers.remove(&slot);
+        self.early_timers.remove(&slot);
         self.waiters.retain(|_, waiter| waiter.0 != slot);
         for holder in self.holders.values_mut() {
             if holder.is_some_and(|h| h.0 == slot) {
@@ -92,11 +96,18 @@ impl Model {
         let p = self.procs.get_mut(&thread.0).unwrap();
         let at = p.active.iter().position(|&k| k == thread.1).unwrap();
         p.active.swap_remove(at);
+        if p.active.is_empty()
+            && let Some(deadline) = self.early_timers.remove(&thread.0)
+        {
+            self.timers.insert(thread.0, deadline);
+        }
     }
 
     pub(super) fn timer_set(&mut self, slot: ProcSlot, deadline: Micros) {
         if self.procs.get(&slot).is_some_and(|p| p.active.is_empty()) {
             self.timers.insert(slot, deadline);
+        } else {
+            self.early_timers.insert(slot, deadline);
         }
     }
 
@@ -212,6 +223,7 @@ impl Model {
         p.active.push(kthread);
         p.passes.insert(kthread);
         self.timers.remove(&slot);
+        self.early_timers.remove(&slot);
     }
 
     /// Compares what the arbiter says with what the model knows.

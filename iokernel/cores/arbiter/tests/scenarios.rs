@@ -461,6 +461,43 @@ fn a_timer_is_not_set_while_a_kthread_is_active() {
     assert_eq!(s.tick(), "");
 }
 
+/// Both kthreads of proc 0 run, each on a core of its own.
+fn two_running() -> Story {
+    let mut s = Story::on(&plain_cores(2));
+    s.add(0, 2, 0);
+    s.busy(&[(0, 0)]);
+    assert_eq!(s.tick(), "", "kthread 0 has only just been woken");
+    assert_eq!(s.tick(), "wake 0.1@1 Runqueue<0 pin");
+    s.busy(&[]);
+    s
+}
+
+#[test]
+fn a_last_park_seen_before_another_ones_park_keeps_its_timer() {
+    let mut s = two_running();
+    // Kthread 1 parked first and 0 last, with a timer; but 0's ring is read first.
+    s.parks_last(0, 0, 10);
+    assert_eq!(s.parks(0, 1), "");
+    assert_eq!(s.tick(), "", "5 us");
+    assert_eq!(s.tick(), "wake 0.1@1 Timer", "10 us");
+}
+
+#[test]
+fn a_wake_after_a_last_park_cancels_its_timer() {
+    let mut s = two_running();
+    s.parks_last(0, 0, 10);
+    // Kthread 0 runs again, so what it said when it parked is void.
+    s.busy(&[(0, 1)]);
+    assert_eq!(s.tick(), "", "kthread 1 has only just been woken");
+    assert_eq!(s.tick(), "wake 0.0@0 Runqueue<1");
+    s.busy(&[]);
+    assert_eq!(s.parks(0, 0), "");
+    assert_eq!(s.parks(0, 1), "");
+    for _ in 0..4 {
+        assert_eq!(s.tick(), "");
+    }
+}
+
 #[test]
 fn a_due_timer_waits_for_a_core() {
     let mut s = Story::on(&plain_cores(1));
