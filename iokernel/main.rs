@@ -16,7 +16,11 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(stop) => {
             match &stop {
-                Stop::Answer(text) => print!("{text}"),
+                Stop::Answer(text) => {
+                    if let Err(error) = start::answer(text) {
+                        return fail(&error);
+                    }
+                }
                 Stop::Usage(text) => eprintln!("iokerneld: {text}"),
             }
             return ExitCode::from(stop.exit_code());
@@ -28,11 +32,13 @@ fn main() -> ExitCode {
     }
     match start::run(&config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("iokerneld: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&error),
     }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("iokerneld: {error:#}");
+    ExitCode::FAILURE
 }
 
 /// Messages to stderr: lifecycle by default, more with `-v`; `RUST_LOG` overrides.

@@ -34,6 +34,9 @@ pub struct Proc {
     /// Completions that its rings could not take; empty, with capacity
     /// [`MAX_UNCOMPLETED`], so that it never grows in the polling loop.
     pub overflow: std::collections::VecDeque<u64>,
+    /// Joins that its rings could not take, each payload once; empty, with room for
+    /// as many as it has kthreads: unmodified runtimes name the parked kthread.
+    pub joins: std::collections::VecDeque<u64>,
     /// Its place in the core arbiter, while that has it not.
     pub seat: Option<Seat>,
     /// The dataplane's own notes; made by `Default`.
@@ -78,8 +81,10 @@ pub struct Notes {
     pub bad_tags: u32,
     /// Turns among its kthreads, for messages that any may take.
     pub round_robin: u32,
-    /// It is on the list of those with an overflow.
+    /// It is on the list of those with completions or joins to be sent again.
     pub overflowing: bool,
+    /// It could not be woken or preempted, and is about to be detached.
+    pub failed: bool,
     /// Set once it leaves.
     pub leaving: Option<Leaving>,
 }

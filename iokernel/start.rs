@@ -1,5 +1,7 @@
 //! From a configuration to a running daemon, and back to nothing.
 
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -182,10 +184,7 @@ fn serve<P: Port>(
         stats: stats.clone(),
         idle: idle(config, cores),
     });
-    log::info!(
-        "iokerneld: ready, core {} running dataplane",
-        cores.dataplane_cpu
-    );
+    log::info!("iokerneld: ready, polling on CPU {}", cores.dataplane_cpu);
     let stopped = dataplane.run(stop);
     if server.join().is_err() {
         anyhow::bail!("the control thread panicked");
@@ -217,19 +216,38 @@ fn pin_self(cpu: CpuId) -> Result<()> {
 
 /// Says what would be done.
 fn dry_run(config: &Config, cores: &CorePlan) -> Result<()> {
-    println!("{cores}");
+    let mut text = String::new();
+    writeln!(text, "{cores}")?;
     let pages = if config.huge_pages { "2 MiB" } else { "4 KiB" };
-    println!(
+    writeln!(
+        text,
         "ingress: {} MiB in {pages} pages, mode {:04o}",
         calisto::abi::ingress::INGRESS_LEN >> 20,
         config.shm_mode
-    );
-    println!("idle: {:?}", idle(config, cores));
+    )?;
+    writeln!(text, "idle: {:?}", idle(config, cores))?;
+    answer(&text)?;
     match &config.port {
-        PortChoice::Loopback => println!("port: loopback, between local runtimes only"),
-        PortChoice::Dpdk(which) => println!("port: {}", probe(config, which, cores)?),
+        PortChoice::Loopback => answer("port: loopback, between local runtimes only\n"),
+        PortChoice::Dpdk(which) => answer(&format!("port: {}\n", probe(config, which, cores)?)),
     }
-    Ok(())
+}
+
+/// Writes to stdout. A reader that went away (`--help | head -1`) has what it wanted.
+///
+/// # Errors
+/// Any other failure of writing.
+pub(crate) fn answer(text: &str) -> Result<()> {
+    let mut stdout = io::stdout();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(e).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What the device is, and what of it is done in software.

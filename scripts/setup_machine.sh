@@ -8,7 +8,7 @@ usage: scripts/setup_machine.sh [--huge-pages N]
 
 Installs the Debian packages that building, testing and the demo need, if one
 is missing (apt, with sudo when not root). With --huge-pages N it also reserves
-N huge pages of 2 MiB until the next boot: 256 for the ingress region, 32 for
+N huge pages of 2 MiB until the next boot: 256 for the ingress region, 64 for
 DPDK, 1025 for each unmodified C runtime.
 USAGE
 }

@@ -26,10 +26,10 @@ pub mod daemon;
 pub mod host;
 pub mod namespace;
 pub mod runtime;
-pub mod skip;
 pub mod upstream;
 pub mod veth;
 
+pub use calisto::testing::skip;
 pub use host::Host;
 pub use runtime::{Report, Running, Runtime};
 pub use veth::Peer;

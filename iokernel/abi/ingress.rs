@@ -144,10 +144,13 @@ impl Ingress {
             u64::from(hdr.rss_hash) << 32 | u64::from(hdr.len),
             u64::from(hdr.csum) << 32 | u64::from(hdr.csum_type),
         ];
-        let to = self.at(at).cast::<[Word; 3]>();
-        // SAFETY: at() checks that the bytes lie in the region. The runtime reads
-        // them after the message's release store (LrpcTx).
-        unsafe { to.as_ptr().write_volatile(words.map(Word)) };
+        let to = self.at(at).cast::<Word>();
+        // Word by word: the array as a whole would be built on the stack first.
+        for (i, word) in words.into_iter().enumerate() {
+            // SAFETY: at() checks that the bytes lie in the region. The runtime reads
+            // them after the message's release store (LrpcTx).
+            unsafe { to.add(i).as_ptr().write_volatile(Word(word)) };
+        }
         u64::from(at)
     }
 

@@ -77,6 +77,7 @@ impl Candidate {
             guaranteed: u16::try_from(self.guaranteed_cores)
                 .expect("a reserved guarantee is no more than all cores"),
         };
+        let joins = std::collections::VecDeque::with_capacity(self.kthreads.len());
         let proc = Box::new(Proc {
             id,
             pid: self.peer.pid,
@@ -85,6 +86,7 @@ impl Candidate {
             guaranteed_cores: spec.guaranteed,
             kthreads: self.kthreads,
             overflow: std::collections::VecDeque::with_capacity(MAX_UNCOMPLETED),
+            joins,
             seat: Some(Seat::new(spec)),
             notes: Notes::default(),
             mapping: self.mapping,
@@ -261,6 +263,7 @@ fn page_size(region: &ShmRegion) -> io::Result<usize> {
 mod tests {
     use super::super::test_runtime::private_namespaces;
     use super::*;
+    use crate::testing::skip;
 
     fn segment(size: usize) -> SegmentInfo {
         SegmentInfo {
@@ -308,8 +311,7 @@ mod tests {
         }
         let flags = 0o600 | libc::SHM_HUGETLB | (21 << 26);
         let Ok(id) = sysv::create(78, 2 << 20, flags) else {
-            println!("SKIPPED: no huge page to be had");
-            return;
+            return skip("the page size of huge pages", "no huge page is to be had");
         };
         let region = ShmRegion::attach(id, 2 << 20).unwrap();
         sysv::remove(id).unwrap();

@@ -5,10 +5,15 @@
 //! kernel that was killed, or was made by a runtime that started first: with
 //! nobody attached it is replaced, else it is in use and start-up ends.
 //!
-//! Invariant: every page is allocated before anyone uses it, so that a lack of
-//! memory is an error at start-up and not a SIGBUS under load.
+//! Invariant: huge pages are allocated before anyone uses them, so that a lack of
+//! them is an error at start-up and not a SIGBUS under load. Of 4 KiB pages only
+//! those that packets reach are ever allocated, when they do: that enough memory is
+//! available is checked, and clearing all 512 MiB would take seconds where the
+//! processor is busy.
 
 #![allow(unsafe_code, reason = "populates and guards a mapping")]
+
+mod error;
 
 use std::fs;
 use std::io;
@@ -18,11 +23,15 @@ use std::sync::Arc;
 use crate::abi::shm::ShmRegion;
 use crate::abi::types;
 
+pub use error::IngressError;
+
 use super::sigbus::{Guard, Leftovers};
 use super::sysv;
 
 /// `SHM_HUGE_2MB` (linux/shm.h): log2 of the page size, in bits 26 to 31.
 const SHM_HUGE_2MB: i32 = 21 << 26;
+/// Bytes of a huge page.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// What to make.
 #[derive(Debug, Clone, Copy)]
@@ -50,101 +59,6 @@ impl IngressSpec {
     }
 }
 
-/// Why there is no ingress segment. Each is one line: what, why, what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum IngressError {
-    /// Somebody maps the segment that is there.
-    #[error(
-        "the ingress segment (key {key:#x}, id {shmid}) is in use by {}: end them, then start again",
-        Pids(.pids, *.attached)
-    )]
-    InUse {
-        /// Its key.
-        key: i32,
-        /// Its id.
-        shmid: i32,
-        /// Mappings that exist.
-        attached: u64,
-        /// The processes that map it, as far as they can be seen.
-        pids: Vec<i32>,
-    },
-    /// A left-over segment is not ours to remove.
-    #[error(
-        "a left-over ingress segment (id {shmid}, of uid {owner}) cannot be removed: {error}: `ipcrm -m {shmid}` as its owner or root"
-    )]
-    NotRemovable {
-        /// Its id.
-        shmid: i32,
-        /// Its owner.
-        owner: u32,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// Too few huge pages.
-    #[error(
-        "the ingress segment needs {need} free huge pages of 2 MiB (runtimes and DPDK need more), {free} are free: `sysctl -w vm.nr_hugepages={suggested}`, or --no-huge"
-    )]
-    HugePages {
-        /// Pages needed.
-        need: u64,
-        /// Pages free and not promised to anyone.
-        free: u64,
-        /// A total that would do.
-        suggested: u64,
-    },
-    /// No right to huge pages.
-    #[error(
-        "no permission for a shared segment of huge pages: run as root, put your group into vm.hugetlb_shm_group, or use --no-huge"
-    )]
-    HugePermission,
-    /// No huge pages in this kernel.
-    #[error("this kernel has no huge pages of 2 MiB ({0}): use --no-huge")]
-    NoHugePages(io::Error),
-    /// A limit of the IPC namespace.
-    #[error(
-        "the ingress segment has {len} bytes, kernel.{name} allows {limit}: `sysctl -w kernel.{name}={need}`"
-    )]
-    Limit {
-        /// Bytes wanted.
-        len: usize,
-        /// The sysctl.
-        name: &'static str,
-        /// Its value.
-        limit: u64,
-        /// A value that would do.
-        need: u64,
-    },
-    /// Too little memory.
-    #[error(
-        "the ingress segment needs {need_mib} MiB of memory, {available_mib} MiB are available"
-    )]
-    Memory {
-        /// MiB needed.
-        need_mib: u64,
-        /// MiB available.
-        available_mib: u64,
-    },
-    /// Anything else.
-    #[error("ingress segment: {0} failed: {1}")]
-    Os(&'static str, io::Error),
-}
-
-struct Pids<'a>(&'a [i32], u64);
-
-impl std::fmt::Display for Pids<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Pids(pids, attached) = self;
-        if pids.is_empty() {
-            return write!(f, "{attached} processes that cannot be seen from here");
-        }
-        write!(f, "pid")?;
-        for (i, pid) in pids.iter().enumerate() {
-            write!(f, "{} {pid}", if i == 0 { "" } else { "," })?;
-        }
-        Ok(())
-    }
-}
-
 /// The segment, mapped. Dropping it removes it (runtimes keep their mappings).
 #[derive(Debug)]
 pub struct IngressSegment {
@@ -160,14 +74,23 @@ struct RemoveOnDrop(i32);
 
 impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
-        if let Err(e) = sysv::remove(self.0) {
-            log::warn!("ingress segment {}: cannot remove it: {e}", self.0);
+        match sysv::remove(self.0) {
+            // With kernel.shm_rmid_forced set it goes with its last mapping.
+            Err(e) if !is_gone(&e) => {
+                log::warn!("ingress segment {}: cannot remove it: {e}", self.0);
+            }
+            _ => {}
         }
     }
 }
 
+/// True if the segment of an id has been removed.
+fn is_gone(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EIDRM))
+}
+
 impl IngressSegment {
-    /// Makes the segment and allocates all of its pages.
+    /// Makes the segment, and allocates its huge pages.
     ///
     /// *Source:* C: iokernel/dpdk.c, `dpdk_init` and base/mem.c, `mem_map_shm`.
     ///
@@ -177,8 +100,10 @@ impl IngressSegment {
         remove_stale(spec)?;
         let id = RemoveOnDrop(make(spec)?);
         let region = ShmRegion::attach(id.0, spec.len).map_err(|e| IngressError::Os("shmat", e))?;
-        populate(&region, spec)?;
-        let page_size = if spec.huge_pages { 2 << 20 } else { 4096 };
+        let page_size = if spec.huge_pages { HUGE_PAGE } else { 4096 };
+        if spec.huge_pages {
+            populate(&region).map_err(|e| huge_error(spec, e))?;
+        }
         let start = region.base().as_ptr().addr();
         // SAFETY: the mapping is this region's, which the segment holds as long as the guard;
         // what others hold of it may stay in use after that.
@@ -215,8 +140,8 @@ fn remove_stale(spec: &IngressSpec) -> Result<(), IngressError> {
     };
     let info = match sysv::info(shmid) {
         Ok(info) => info,
-        // Gone meanwhile.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EIDRM)) => return Ok(()),
+        // Meanwhile.
+        Err(e) if is_gone(&e) => return Ok(()),
         Err(e) => return Err(IngressError::Os("IPC_STAT", e)),
     };
     if info.attached > 0 {
@@ -255,7 +180,7 @@ fn huge_error(spec: &IngressSpec, e: io::Error) -> IngressError {
         Some(libc::ENOMEM) => {
             let dir = "/sys/kernel/mm/hugepages/hugepages-2048kB";
             let count = |name: &str| read_number(&format!("{dir}/{name}")).unwrap_or(0);
-            let need = spec.len.div_ceil(2 << 20) as u64;
+            let need = spec.len.div_ceil(HUGE_PAGE) as u64;
             let free = count("free_hugepages").saturating_sub(count("resv_hugepages"));
             // Twice the need on top of what others hold: a runtime takes about 1024 more pages for 16 kthreads.
             let suggested = count("nr_hugepages") + need.saturating_sub(free) + 1024;
@@ -314,8 +239,11 @@ fn check_memory(spec: &IngressSpec) -> Result<(), IngressError> {
     }
 }
 
-/// Allocates every page now.
-fn populate(region: &ShmRegion, spec: &IngressSpec) -> Result<(), IngressError> {
+/// Allocates every huge page now.
+///
+/// # Errors
+/// `ENOMEM`, whatever the kernel said: it had promised the pages.
+fn populate(region: &ShmRegion) -> io::Result<()> {
     use rustix::mm::{Advice, madvise};
     let base = region.base();
     // SAFETY: the range is this mapping of ours; populating changes no byte of it.
@@ -328,19 +256,15 @@ fn populate(region: &ShmRegion, spec: &IngressSpec) -> Result<(), IngressError> 
     };
     match populated {
         Ok(()) => Ok(()),
-        // Linux before 5.14: touch them instead. The memory was checked or, for
-        // huge pages, reserved by shmget.
+        // Linux before 5.14: touch them instead. shmget reserved them.
         Err(rustix::io::Errno::INVAL) => {
-            for offset in (0..region.len()).step_by(4096) {
+            for offset in (0..region.len()).step_by(HUGE_PAGE) {
                 // SAFETY: inside the mapping; the segment is new, so no byte of it is anyone's yet.
                 unsafe { base.add(offset).as_ptr().write_volatile(0) };
             }
             Ok(())
         }
-        Err(_) if spec.huge_pages => {
-            Err(huge_error(spec, io::Error::from_raw_os_error(libc::ENOMEM)))
-        }
-        Err(e) => Err(IngressError::Os("allocating its pages", e.into())),
+        Err(_) => Err(io::Error::from_raw_os_error(libc::ENOMEM)),
     }
 }
 
@@ -380,10 +304,11 @@ fn mapping_pids(key: i32, shmid: i32) -> Vec<i32> {
     pids
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests {
-    use super::super::test_runtime::private_namespaces;
+    use super::super::test_runtime::{log_of, private_namespaces, remember_log};
     use super::*;
+    use crate::testing::skip;
 
     fn spec(len: usize) -> IngressSpec {
         IngressSpec {
@@ -402,6 +327,55 @@ mod tests {
         drop(segment);
         let gone = sysv::find(spec(0).key).unwrap_err();
         assert_eq!(gone.raw_os_error(), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn a_segment_that_went_with_its_last_mapping_is_nothing_to_warn_of() {
+        if !private_namespaces() {
+            return;
+        }
+        // The switch belongs to the IPC namespace, which is this thread's own.
+        if fs::write("/proc/sys/kernel/shm_rmid_forced", "1").is_err() {
+            return skip("shm_rmid_forced", "kernel.shm_rmid_forced cannot be set");
+        }
+        remember_log();
+        drop(IngressSegment::create(&spec(1 << 20)).unwrap());
+        assert!(sysv::find(spec(0).key).is_err());
+        let log = log_of(std::thread::current().id());
+        assert!(log.is_empty(), "{log:?}");
+    }
+
+    /// Bytes of a segment that lie in memory.
+    fn resident(shmid: i32) -> usize {
+        let table = fs::read_to_string("/proc/sysvipc/shm").unwrap();
+        let mut lines = table.lines().map(|line| line.split_whitespace());
+        let column = lines
+            .next()
+            .unwrap()
+            .position(|name| name == "rss")
+            .unwrap();
+        let id = shmid.to_string();
+        let mut line = lines.find(|line| line.clone().nth(1) == Some(&id)).unwrap();
+        line.nth(column).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn huge_pages_are_allocated_at_once_and_small_ones_when_used() {
+        if !private_namespaces() {
+            return;
+        }
+        let small = IngressSegment::create(&spec(8 << 20)).unwrap();
+        assert_eq!(resident(small.shmid()), 0);
+        drop(small);
+        let huge_pages = true;
+        match IngressSegment::create(&IngressSpec {
+            huge_pages,
+            ..spec(4 << 20)
+        }) {
+            // Linux 6.7 and newer say 512 times as much.
+            Ok(huge) => assert!(resident(huge.shmid()) >= 4 << 20),
+            Err(error) => skip("a segment of huge pages", &error.to_string()),
+        }
     }
 
     #[test]
@@ -441,8 +415,10 @@ mod tests {
         }
         // The limit belongs to the IPC namespace, which is this thread's own.
         if fs::write("/proc/sys/kernel/shmmax", "65536").is_err() {
-            println!("SKIPPED: kernel.shmmax cannot be set here");
-            return;
+            return skip(
+                "a segment beyond shmmax",
+                "kernel.shmmax cannot be set here",
+            );
         }
         let error = IngressSegment::create(&spec(1 << 20)).unwrap_err();
         assert!(
@@ -473,7 +449,10 @@ mod tests {
         match error {
             IngressError::HugePages { need, .. } => assert_eq!(need, 2 << 20),
             IngressError::HugePermission | IngressError::NoHugePages(_) => {
-                println!("SKIPPED: huge pages are not to be had here: {error}");
+                skip(
+                    "too many huge pages",
+                    &format!("none are to be had here: {error}"),
+                );
             }
             other => panic!("{other}"),
         }

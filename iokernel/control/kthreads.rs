@@ -78,7 +78,7 @@ impl PeerThreads {
     }
 
     fn has(&self, tid: i32) -> bool {
-        tid > 0 && fs::exists(format!("/proc/{}/task/{tid}", self.pid)).unwrap_or(false)
+        is_thread_of(self.pid, tid)
     }
 
     /// A pidfd of a resolved thread; `None` where the kernel has none of threads.
@@ -103,6 +103,11 @@ impl PeerThreads {
             Err(gone())
         }
     }
+}
+
+/// True if process `pid` has a thread `tid` now, both numbers as we see them.
+pub fn is_thread_of(pid: i32, tid: i32) -> bool {
+    pid > 0 && tid > 0 && fs::exists(format!("/proc/{pid}/task/{tid}")).unwrap_or(false)
 }
 
 /// True once the thread or process of a pidfd has ended.
@@ -169,6 +174,7 @@ pub fn pin(tid: i32, cpus: &CpuSet) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::skip;
     use rustix::event::{EventfdFlags, eventfd};
 
     #[test]
@@ -202,8 +208,7 @@ mod tests {
             .args(["--pid", "--fork", "--kill-child", "sleep", "60"])
             .spawn();
         let Ok(mut child) = child else {
-            println!("SKIPPED: no unshare program");
-            return;
+            return skip("threads of an inner pid namespace", "no unshare program");
         };
         let unshare = child.id();
         let children = format!("/proc/{unshare}/task/{unshare}/children");
@@ -220,7 +225,10 @@ mod tests {
                 "outer numbers mean nothing inside"
             );
         } else {
-            println!("SKIPPED: no pid namespace to be had here");
+            skip(
+                "threads of an inner pid namespace",
+                "none is to be had here",
+            );
         }
         child.kill().unwrap();
         child.wait().unwrap();

@@ -67,7 +67,8 @@ pub struct ServerConfig {
     pub park_cpus: Vec<u16>,
     /// Called every [`WATCH_PERIOD`].
     pub watch: Option<Box<dyn FnMut() + Send>>,
-    /// Ends the thread, once the dataplane returned all runtimes.
+    /// Ends the thread, once the dataplane returned all runtimes. The thread sets it
+    /// when it ends for any other reason.
     pub stop: Arc<AtomicBool>,
     /// Counters for others to read.
     pub stats: Arc<ControlStats>,
@@ -123,6 +124,16 @@ pub struct Server {
     accept_errors: TokenBucket,
 }
 
+/// Stops the daemon when the control thread ends, in a panic above all: without it
+/// the dataplane would poll on, and nobody could attach or leave.
+struct StopWithUs(Arc<AtomicBool>);
+
+impl Drop for StopWithUs {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Server {
     /// Starts to listen, and the control thread. It ends on `stop`, and then
     /// has dropped every runtime that the dataplane returned.
@@ -141,7 +152,10 @@ impl Server {
         let everywhere = rustix::thread::sched_getaffinity(None)?;
         std::thread::Builder::new()
             .name("control".into())
-            .spawn(move || Server::new(config, epoll, everywhere).run())
+            .spawn(move || {
+                let _stop = StopWithUs(Arc::clone(&config.stop));
+                Server::new(config, epoll, everywhere).run();
+            })
     }
 
     fn new(config: ServerConfig, epoll: OwnedFd, everywhere: CpuSet) -> Server {

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::Location;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, Once};
 use std::thread::ThreadId;
@@ -18,6 +20,7 @@ use rustix::net::{
 
 use crate::abi::shm::{ShmPtr, ShmRegion};
 use crate::abi::types::{self, control_hdr, queue_spec, sched_spec, thread_spec};
+use crate::testing::skip;
 
 use super::registration::RawRegistration;
 use super::socket::{Peer, address, peer};
@@ -28,23 +31,33 @@ pub(super) const SLOTS: u64 = 64;
 
 /// Gives this thread, and threads that it starts, a network and an IPC
 /// namespace of their own, so that names and keys of tests do not collide.
-/// False, and a line, if that is not allowed here.
+/// False, and a skip, if that is not allowed here.
+#[track_caller]
 pub(super) fn private_namespaces() -> bool {
     // SAFETY: takes flags only; both namespaces are the thread's, and no fd or
     // mapping depends on them.
     let ret = unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWIPC) };
     if ret != 0 {
         let e = std::io::Error::last_os_error();
-        println!("SKIPPED: no namespaces here ({e}); try `unshare -Urni cargo test`");
+        skip_here(&format!(
+            "no namespaces here ({e}); try `unshare -Urni cargo test`"
+        ));
     }
     ret == 0
 }
 
-/// True if threads may act as another user here; else a line says so.
+/// Skips the case that is named by where it asked.
+#[track_caller]
+fn skip_here(why: &str) {
+    skip(&Location::caller().to_string(), why);
+}
+
+/// True if threads may act as another user here; else a skip.
+#[track_caller]
 pub(super) fn may_become_another() -> bool {
     let may = std::thread::spawn(|| set_user(4321)).join().unwrap();
     if !may {
-        println!("SKIPPED: only root of a namespace with many users can become another one");
+        skip_here("only root of a namespace with many users can become another one");
     }
     may
 }
@@ -70,11 +83,12 @@ pub(super) fn alone(test: &str) -> bool {
     let output = std::process::Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(MARK, "1")
+        // Its skips are seen as they are.
+        .stderr(Stdio::inherit())
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     print!("{text}");
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{test} failed in its own process");
     assert!(
         text.contains("1 passed"),

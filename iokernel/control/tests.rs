@@ -2,5 +2,7 @@
 
 mod bytes;
 mod checks;
-mod harness;
+mod departures;
+pub(super) mod harness;
+mod layout;
 mod server;

@@ -124,7 +124,7 @@ impl<P: Port> Dataplane<P> {
         }
     }
 
-    /// A kthread parked. True if the park stands and the runtime is still attached.
+    /// A kthread parked. True if the park stands.
     ///
     /// *Source:* C: `cores_park_kthread`, iokernel/cores.c.
     fn park(&mut self, who: KthreadRef) -> bool {
@@ -148,14 +148,23 @@ impl<P: Port> Dataplane<P> {
             Park::NotRunning => self.fault(slot, Fault::StrayPark { kthread }),
         }
         self.apply();
-        let attached = self.proc(slot).notes.leaving.is_none();
-        park == Park::Stands && attached
+        park == Park::Stands
     }
 
-    /// Sends on what a parked kthread left, to whichever kthread has its turn.
+    /// Sends on what a parked kthread left, to whichever kthread has its turn; now,
+    /// or as soon as there is room. A payload that waits already is sent once.
     fn join(&mut self, slot: ProcSlot, payload: u64) {
-        if !self.send_to_any(slot, u64::from(RX_JOIN), payload) {
-            self.stats.add(Counter::RxJoinFail, 1);
+        if self.send_to_any(slot, u64::from(RX_JOIN), payload) {
+            return;
         }
+        let proc = self.proc(slot);
+        if proc.joins.contains(&payload) {
+            return;
+        }
+        if proc.joins.len() == proc.kthreads.len() {
+            return self.stats.add(Counter::RxJoinFail, 1);
+        }
+        proc.joins.push_back(payload);
+        self.try_again(slot);
     }
 }

@@ -8,11 +8,14 @@
 //!
 //! *Source:* C: `tx_send_completion`, `tx_drain_completions`, iokernel/tx.c.
 
-#![allow(unsafe_code, reason = "publishes slots that were reserved in this burst")]
+#![allow(
+    unsafe_code,
+    reason = "publishes slots that were reserved in this burst"
+)]
 
 use super::Dataplane;
 use crate::abi::lrpc::Reserved;
-use crate::abi::types::RX_NET_COMPLETE;
+use crate::abi::types::{RX_JOIN, RX_NET_COMPLETE};
 use crate::ids::{KthreadIdx, ProcId, ProcSlot};
 use crate::port::{Port, TxToken};
 use crate::proc::MAX_UNCOMPLETED;
@@ -99,8 +102,7 @@ impl<P: Port> Dataplane<P> {
         self.completed.clear();
     }
 
-    /// Sends a message to whichever kthread has its turn. False if its rxq is
-    /// full or the runtime left.
+    /// Sends a message to whichever kthread has its turn. False if its rxq is full.
     ///
     /// *Source:* C: `rx_send_to_runtime` with `next_thread_rr`.
     pub(super) fn send_to_any(&mut self, slot: ProcSlot, cmd: u64, payload: u64) -> bool {
@@ -114,29 +116,31 @@ impl<P: Port> Dataplane<P> {
             active[turn as usize % active.len()]
         };
         let proc = self.proc(slot);
-        // A failed wake may have detached it.
-        proc.notes.leaving.is_none() && proc.kthreads[kthread.index()].rxq.send(cmd, payload)
+        proc.kthreads[kthread.index()].rxq.send(cmd, payload)
     }
 
     #[cold]
     fn overflow(&mut self, slot: ProcSlot, completion: u64) {
         self.stats.add(Counter::TxCompletionOverflow, 1);
         let proc = self.proc(slot);
-        if proc.notes.leaving.is_some() {
-            return;
-        }
         assert!(
             proc.overflow.len() < MAX_UNCOMPLETED,
             "tx accepts no packet whose completion has no place"
         );
         proc.overflow.push_back(completion);
-        if !proc.notes.overflowing {
-            proc.notes.overflowing = true;
+        self.try_again(slot);
+    }
+
+    /// Lets [`drain_overflows`](Self::drain_overflows) look after a runtime.
+    pub(super) fn try_again(&mut self, slot: ProcSlot) {
+        let notes = &mut self.proc(slot).notes;
+        if !notes.overflowing {
+            notes.overflowing = true;
             self.overflowing.push(slot);
         }
     }
 
-    /// Sends completions from the overflow lists, another runtime first each
+    /// Sends joins, and completions from the overflow lists, another runtime first each
     /// turn. True if any could be sent.
     #[cold]
     pub(super) fn drain_overflows(&mut self) -> bool {
@@ -149,7 +153,7 @@ impl<P: Port> Dataplane<P> {
             };
             budget -= self.drain_overflow(slot, budget);
             let proc = self.proc(slot);
-            if proc.overflow.is_empty() || proc.notes.leaving.is_some() {
+            if proc.overflow.is_empty() && proc.joins.is_empty() || proc.notes.leaving.is_some() {
                 proc.notes.overflowing = false;
                 self.overflowing.swap_remove(at);
             } else {
@@ -167,7 +171,14 @@ impl<P: Port> Dataplane<P> {
         drained > 0
     }
 
+    /// Joins first: they are few, and whole run queues wait for them.
     fn drain_overflow(&mut self, slot: ProcSlot, budget: usize) -> usize {
+        while let Some(payload) = self.proc(slot).joins.front().copied() {
+            if !self.send_to_any(slot, u64::from(RX_JOIN), payload) {
+                break;
+            }
+            self.proc(slot).joins.pop_front();
+        }
         for drained in 0..budget {
             let Some(completion) = self.proc(slot).overflow.front().copied() else {
                 return drained;

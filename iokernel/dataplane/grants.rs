@@ -58,18 +58,34 @@ impl<P: Port> Dataplane<P> {
         }
     }
 
-    /// Carries out all pending decisions, also those that come of a failure.
+    /// Carries out all pending decisions.
     ///
-    /// A failure detaches a runtime, which calls this again from within: the
-    /// place in the list is kept in `applied`, so each decision is carried out
-    /// once. Ends: each failure detaches a runtime, and a detached one fails no more.
+    /// A runtime on which one fails is noted, and detached at the end of a turn
+    /// ([`detach_failed`](Self::detach_failed)): here that would make more decisions,
+    /// and change the lists that the callers walk.
     pub(super) fn apply(&mut self) {
-        while let Some(decision) = self.decisions.get(self.applied).copied() {
-            self.applied += 1;
+        for at in 0..self.decisions.len() {
+            let decision = self.decisions[at];
             self.carry_out(&decision);
         }
         self.decisions.clear();
-        self.applied = 0;
+    }
+
+    /// Detaches one of the runtimes that could not be woken or preempted. One a turn:
+    /// its cores go to others, of which each may fail in turn.
+    #[cold]
+    pub(super) fn detach_failed(&mut self) {
+        if let Some((slot, fault)) = self.failed.pop() {
+            self.fault(slot, fault);
+        }
+    }
+
+    /// Notes that a runtime is to be detached. Each is noted once, for nothing is
+    /// tried on it again; whatever detaches it first takes it off the list.
+    #[cold]
+    fn fail(&mut self, slot: ProcSlot, fault: Fault) {
+        self.proc(slot).notes.failed = true;
+        self.failed.push((slot, fault));
     }
 
     fn carry_out(&mut self, decision: &Decision) {
@@ -115,15 +131,15 @@ impl<P: Port> Dataplane<P> {
         let proc = self.procs[slot.index()]
             .as_ref()
             .expect("decisions name attached runtimes");
-        // Detached by an earlier decision of the same round.
-        if proc.notes.leaving.is_some() {
+        // About to be detached.
+        if proc.notes.failed {
             return;
         }
         self.stats.add(Counter::Wakes, 1);
         self.stats.add(Counter::Pins, u64::from(pin));
         let now = self.clock.now();
         if let Err(fault) = self.effects.wake(proc, kthread, core, pin, now) {
-            self.fault(slot, fault);
+            self.fail(slot, fault);
         }
     }
 
@@ -131,12 +147,12 @@ impl<P: Port> Dataplane<P> {
         let proc = self.procs[slot.index()]
             .as_ref()
             .expect("decisions name attached runtimes");
-        if proc.notes.leaving.is_some() {
+        if proc.notes.failed {
             return;
         }
         self.stats.add(Counter::Preempts, 1);
         if let Err(fault) = self.effects.preempt(proc, kthread) {
-            self.fault(slot, fault);
+            self.fail(slot, fault);
         }
     }
 }

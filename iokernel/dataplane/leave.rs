@@ -45,6 +45,7 @@ impl<P: Port> Dataplane<P> {
         };
         let proc = self.proc(slot);
         proc.overflow.clear();
+        proc.joins.clear();
         proc.notes.leaving = Some(Leaving {
             reason,
             drain,
@@ -53,6 +54,7 @@ impl<P: Port> Dataplane<P> {
         let mac = proc.mac;
         self.macs.remove(mac, slot);
         self.live.retain(|s| *s != slot);
+        self.failed.retain(|(s, _)| *s != slot);
         self.leaving.push(slot);
         let seat = self.arbiter.remove(slot, &mut self.decisions);
         self.proc(slot).seat = seat;

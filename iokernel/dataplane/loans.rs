@@ -9,8 +9,10 @@
 //!   tag: | 63 .. generation .. 32 | 31 .. buffer .. 0 |
 //! ```
 //!
-//! A broadcast is lent to several runtimes at once: its record points to a
-//! *group*, one bit for each slot of the table of runtimes.
+//! A broadcast is lent to several runtimes at once: to a *group*, one bit for
+//! each slot of the table of runtimes. Every buffer has a group of its own, so
+//! broadcasts that runtimes keep can take buffers but not the means to lend more
+//! (16 MiB of address space; its pages are touched only by broadcasts).
 //!
 //! Invariants: a buffer is released exactly once for each loan; a record's
 //! generation changes with every loan, so an old tag fits no later one (until
@@ -21,9 +23,6 @@ use crate::ids::{BufIdx, ProcSlot};
 
 /// Runtimes that may be attached. C: `IOKERNEL_MAX_PROC`.
 pub const MAX_PROCS: usize = crate::abi::types::IOKERNEL_MAX_PROC as usize;
-/// Broadcasts that may be lent at the same time.
-pub const MAX_GROUPS: usize = 1024;
-
 const WORDS: usize = MAX_PROCS / 64;
 
 /// Who holds a buffer: a slot, or one of these.
@@ -34,14 +33,12 @@ const GROUP: u16 = u16::MAX - 1;
 struct Record {
     generation: u32,
     holder: u16,
-    group: u16,
+    /// Members of the buffer's group.
+    members: u16,
 }
 
-#[derive(Debug, Clone)]
-struct Group {
-    holders: [u64; WORDS],
-    count: u16,
-}
+/// The slots that hold a broadcast; all zeros while none does.
+type Group = [u64; WORDS];
 
 /// What became of a returned tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +56,6 @@ pub enum Returned {
 pub struct Loans {
     records: Box<[Record]>,
     groups: Box<[Group]>,
-    free_groups: Vec<u16>,
 }
 
 impl Default for Loans {
@@ -67,17 +63,11 @@ impl Default for Loans {
         let record = Record {
             generation: 0,
             holder: NOBODY,
-            group: 0,
-        };
-        let group = Group {
-            holders: [0; WORDS],
-            count: 0,
+            members: 0,
         };
         Loans {
             records: vec![record; INGRESS_BUFS as usize].into_boxed_slice(),
-            groups: vec![group; MAX_GROUPS].into_boxed_slice(),
-            #[allow(clippy::cast_possible_truncation, reason = "MAX_GROUPS is below 2^16")]
-            free_groups: (0..MAX_GROUPS as u16).rev().collect(),
+            groups: vec![[0; WORDS]; INGRESS_BUFS as usize].into_boxed_slice(),
         }
     }
 }
@@ -101,33 +91,28 @@ impl Loans {
         tag(buf, record.generation)
     }
 
-    /// Opens a loan to several runtimes, as yet to none; returns its tag, or
-    /// `None` when [`MAX_GROUPS`] broadcasts are out.
-    pub fn open_group(&mut self, buf: BufIdx) -> Option<u64> {
-        let group = self.free_groups.pop()?;
+    /// Opens a loan to several runtimes, as yet to none; returns its tag.
+    pub fn open_group(&mut self, buf: BufIdx) -> u64 {
         let record = &mut self.records[buf.index()];
         debug_assert_eq!(record.holder, NOBODY, "the port gave out a buffer twice");
         record.generation = record.generation.wrapping_add(1);
         record.holder = GROUP;
-        record.group = group;
-        Some(tag(buf, record.generation))
+        tag(buf, record.generation)
     }
 
     /// Adds one runtime to an open group; once for each.
     pub fn join_group(&mut self, buf: BufIdx, slot: ProcSlot) {
-        let record = &self.records[buf.index()];
+        let record = &mut self.records[buf.index()];
         assert_eq!(record.holder, GROUP, "join_group follows open_group");
-        let group = &mut self.groups[usize::from(record.group)];
-        group.holders[slot.index() / 64] |= 1 << (slot.index() % 64);
-        group.count += 1;
+        self.groups[buf.index()][slot.index() / 64] |= 1 << (slot.index() % 64);
+        record.members += 1;
     }
 
     /// Ends the opening. True if nobody joined: the buffer is free again.
     pub fn close_group(&mut self, buf: BufIdx) -> bool {
         let record = &mut self.records[buf.index()];
-        let empty = self.groups[usize::from(record.group)].count == 0;
+        let empty = record.members == 0;
         if empty {
-            self.free_groups.push(record.group);
             record.holder = NOBODY;
         }
         empty
@@ -170,18 +155,17 @@ impl Loans {
     #[cold]
     fn leave_group(&mut self, buf: BufIdx, slot: ProcSlot) -> Returned {
         let record = &mut self.records[buf.index()];
-        let group = &mut self.groups[usize::from(record.group)];
+        let group = &mut self.groups[buf.index()];
         let (word, bit) = (slot.index() / 64, 1_u64 << (slot.index() % 64));
-        if group.holders[word] & bit == 0 {
+        if group[word] & bit == 0 {
             return Returned::Bad;
         }
-        group.holders[word] &= !bit;
-        group.count -= 1;
-        if group.count > 0 {
+        group[word] &= !bit;
+        record.members -= 1;
+        if record.members > 0 {
             return Returned::Shared;
         }
         record.holder = NOBODY;
-        self.free_groups.push(record.group);
         Returned::Free(buf)
     }
 }
@@ -235,35 +219,35 @@ mod tests {
     #[test]
     fn a_broadcast_is_free_when_its_last_holder_returns_it() {
         let mut loans = Loans::default();
-        let tag = loans.open_group(BUF).expect("a free group");
+        let tag = loans.open_group(BUF);
         loans.join_group(BUF, A);
         loans.join_group(BUF, B);
         assert!(!loans.close_group(BUF));
         assert_eq!(loans.take_back(tag, A), Returned::Shared);
         assert_eq!(loans.take_back(tag, A), Returned::Bad);
         assert_eq!(loans.take_back(tag, B), Returned::Free(BUF));
-        assert_eq!(loans.free_groups.len(), MAX_GROUPS);
+        loans.lend(BUF, A);
     }
 
     #[test]
     fn a_broadcast_that_nobody_took_is_free_at_once() {
         let mut loans = Loans::default();
-        loans.open_group(BUF).expect("a free group");
+        loans.open_group(BUF);
         assert!(loans.close_group(BUF));
-        assert_eq!(loans.free_groups.len(), MAX_GROUPS);
         loans.lend(BUF, A);
     }
 
     #[test]
-    fn groups_run_out_and_come_back() {
+    fn every_buffer_can_be_a_broadcast_at_the_same_time() {
         let mut loans = Loans::default();
-        for buf in (0..).map(BufIdx).take(MAX_GROUPS) {
-            loans.open_group(buf).expect("a free group");
+        for buf in (0..INGRESS_BUFS).map(BufIdx) {
+            loans.open_group(buf);
             loans.join_group(buf, A);
         }
-        assert_eq!(loans.open_group(BufIdx(9999)), None);
-        assert_eq!(loans.reclaim(BufIdx(5), A), Returned::Free(BufIdx(5)));
-        assert!(loans.open_group(BufIdx(9999)).is_some());
+        for buf in (0..INGRESS_BUFS).map(BufIdx) {
+            assert_eq!(loans.reclaim(buf, B), Returned::Bad);
+            assert_eq!(loans.reclaim(buf, A), Returned::Free(buf));
+        }
     }
 
     #[test]
@@ -271,7 +255,7 @@ mod tests {
         let mut loans = Loans::default();
         loans.lend(BufIdx(1), A);
         let kept = loans.lend(BufIdx(2), B);
-        let shared = loans.open_group(BufIdx(3)).expect("a free group");
+        let shared = loans.open_group(BufIdx(3));
         loans.join_group(BufIdx(3), A);
         loans.join_group(BufIdx(3), B);
         let freed: Vec<_> = (0..INGRESS_BUFS)

@@ -1,8 +1,8 @@
 //! From an Ethernet address to the runtime that has it.
 //!
 //! One entry is one word: 48 bits of address, 16 of slot. Up to eight runtimes
-//! are found in a single cache line, by comparing all of it; more go to a hash
-//! table of at most a quarter load, where a search ends at the first empty entry.
+//! are found in a single cache line; more go to a hash table of at most a quarter
+//! load, where a search ends at the first empty entry.
 //!
 //! ```text
 //!   entry: | 63 .. slot .. 48 | 47 .. address .. 0 |      empty: all ones
@@ -55,13 +55,11 @@ impl Macs {
         if self.len > LINE {
             return self.find_in_table(mac);
         }
-        let mut found = EMPTY;
-        for entry in &self.line.0 {
-            if entry & MAC_BITS == mac {
-                found = *entry;
-            }
-        }
-        (found != EMPTY).then(|| slot_of(found))
+        let line = &self.line.0;
+        let found = line.iter().find(|entry| **entry & MAC_BITS == mac);
+        found
+            .filter(|entry| **entry != EMPTY)
+            .map(|entry| slot_of(*entry))
     }
 
     fn find_in_table(&self, mac: u64) -> Option<ProcSlot> {

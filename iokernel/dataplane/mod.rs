@@ -28,7 +28,7 @@ mod tx;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abi::ingress::Ingress;
-use crate::control::{DataplaneEnd, ToDataplane};
+use crate::control::{DataplaneEnd, Fault, ToDataplane};
 use crate::cores::arbiter::{Arbiter, Decisions};
 use crate::ids::{BufIdx, KthreadIdx, Micros, ProcSlot};
 use crate::port::{Port, RX_BURST_SIZE, RxFrame, TxToken};
@@ -104,8 +104,8 @@ pub struct Dataplane<P> {
     arbiter: Arbiter,
     effects: Effects,
     decisions: Decisions,
-    /// How many of `decisions` were carried out.
-    applied: usize,
+    /// Attached runtimes that could not be woken or preempted, each once.
+    failed: Vec<(ProcSlot, Fault)>,
     clock: Clock,
     stats: Stats,
     idle: Idle,
@@ -115,7 +115,7 @@ pub struct Dataplane<P> {
     live: Vec<ProcSlot>,
     /// Slots of runtimes that are leaving.
     leaving: Vec<ProcSlot>,
-    /// Slots of runtimes with completions on their overflow list.
+    /// Slots of runtimes with completions or joins to be sent again.
     overflowing: Vec<ProcSlot>,
     macs: Macs,
     loans: Loans,
@@ -160,7 +160,7 @@ impl<P: Port> Dataplane<P> {
             arbiter,
             effects,
             decisions: Decisions::new(),
-            applied: 0,
+            failed: Vec::with_capacity(MAX_PROCS),
             clock,
             stats,
             idle,
@@ -218,11 +218,15 @@ impl<P: Port> Dataplane<P> {
             self.adjust(self.clock.at(now));
         }
         worked |= self.commands();
-        worked |= self.completions();
         if !self.overflowing.is_empty() {
             worked |= self.drain_overflows();
         }
         worked |= self.tx();
+        // What the device is done with at once is reported in the same turn.
+        worked |= self.completions();
+        if !self.failed.is_empty() {
+            self.detach_failed();
+        }
         worked
     }
 

@@ -18,6 +18,7 @@
 )]
 
 use super::Dataplane;
+use crate::abi::ingress::INGRESS_BUFS;
 use crate::abi::lrpc::Reserved;
 use crate::abi::types::{
     CHECKSUM_TYPE_NEEDED, CHECKSUM_TYPE_UNNECESSARY, ETH_FRAME_MAX, ETH_FRAME_MAX_VLAN,
@@ -30,6 +31,9 @@ use crate::steering::modulo;
 
 /// Frames ahead of the one in hand that are asked into the cache.
 const PREFETCH_AHEAD: usize = 4;
+/// Most received packets lent to one runtime: a quarter of all buffers, full rxqs
+/// of eight kthreads. Unmodified runtimes copy a packet and return it at once.
+pub(super) const LENT_MAX: u32 = INGRESS_BUFS / 4;
 /// An Ethernet header.
 const ETH_HDR: u32 = 14;
 
@@ -92,6 +96,9 @@ impl<P: Port> Dataplane<P> {
         let proc = self.procs[slot.index()]
             .as_mut()
             .expect("an address leads to an attached runtime");
+        if proc.notes.lent >= LENT_MAX {
+            return self.drop_frame(&frame, Counter::RxLentMax);
+        }
         match proc.kthreads[kthread.index()].rxq.reserve() {
             Some(place) => {
                 place.prefetch();
@@ -148,25 +155,20 @@ impl<P: Port> Dataplane<P> {
             .contains(RxFlags::FROM_LOCAL)
             .then(|| self.macs.find(self.ingress.src_mac(frame.data)))
             .flatten();
-        let Some(tag) = self.loans.open_group(frame.buf) else {
-            return self.drop_frame(frame, Counter::RxBroadcastLoans);
-        };
+        let tag = self.loans.open_group(frame.buf);
         let hdr = self.ingress.write_rx_hdr(frame.data, &rx_hdr(frame, tag));
-        // By index: steering may wake kthreads, and a failed wake shortens the list.
-        let mut at = 0;
-        while let Some(slot) = self.live.get(at).copied() {
-            at += 1;
+        // By index: steering may wake kthreads. It detaches nobody.
+        for at in 0..self.live.len() {
+            let slot = self.live[at];
             if Some(slot) == sender {
                 continue;
             }
             let kthread = self.steer(slot, frame.hash);
             let proc = self.proc(slot);
-            if proc.notes.leaving.is_some() {
-                continue;
-            }
-            if proc.kthreads[kthread.index()]
-                .rxq
-                .send(u64::from(RX_NET_RECV), hdr)
+            if proc.notes.lent < LENT_MAX
+                && proc.kthreads[kthread.index()]
+                    .rxq
+                    .send(u64::from(RX_NET_RECV), hdr)
             {
                 proc.notes.lent += 1;
                 self.loans.join_group(frame.buf, slot);

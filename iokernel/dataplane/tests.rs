@@ -1,5 +1,10 @@
 //! The loop against runtimes in the same process.
 
+mod hoarders;
+mod joins;
+mod sending;
+mod wakes;
+
 use crate::abi::types::{RX_JOIN, RX_NET_COMPLETE, RX_NET_RECV};
 use crate::control::{DetachReason, Fault, ToControl};
 use crate::ids::KthreadIdx;
@@ -155,53 +160,6 @@ fn each_packet_is_completed_once_also_through_the_overflow_list() {
         world.turns(1);
     }
     assert_eq!(completed, vec![1; 100]);
-}
-
-#[test]
-fn a_port_that_takes_little_gets_everything_in_the_end() {
-    let mut world = World::new(1);
-    let mut peer = world.attach(0, 1, 1);
-    world.dataplane.port_mut().takes = 3;
-    let frame = udp_frame(crate::testing::mac(9), 1);
-    for buf in 0..200 {
-        assert!(peer.send(0, buf, &frame, 0));
-    }
-    world.turns(80);
-    assert_eq!(world.dataplane.port().sent.len(), 200);
-    assert!(world.count(Counter::TxBackpressure) > 0);
-}
-
-#[test]
-fn a_runtime_that_takes_no_completions_is_throttled_not_lost() {
-    let mut world = World::new(1);
-    let mut peer = world.attach(0, 1, 1);
-    let frame = udp_frame(crate::testing::mac(9), 1);
-    assert!(peer.send(0, 0, &frame, 0));
-    let at = peer.egress(0);
-    let mut sent = 1;
-    for _ in 0..3000 {
-        while peer.send_raw(0, 0, at) {
-            sent += 1;
-        }
-        world.turns(1);
-    }
-    assert!(world.count(Counter::TxThrottled) > 0);
-    // 4096 completions lie in the rxq, 65,536 packets may be uncompleted besides;
-    // of those that were not accepted 4096 wait in the ring.
-    let accepted = world.dataplane.port().sent.len();
-    assert!(accepted <= 4096 + 65_536, "{accepted} accepted");
-    assert!(sent <= accepted + 4096, "{sent} sent");
-    let mut completed = 0;
-    for _ in 0..400_000 {
-        match peer.recv(0) {
-            Some(msg) => completed += usize::from(msg.cmd == COMPLETE),
-            None => world.turns(1),
-        }
-        if completed == sent {
-            return;
-        }
-    }
-    panic!("{completed} completions of {sent} packets");
 }
 
 #[test]

@@ -18,6 +18,11 @@ use crate::stats::Counter;
 /// Shortest frame that is sent: an Ethernet header.
 const FRAME_MIN: u32 = 14;
 const HDR: usize = size_of::<tx_net_hdr>();
+const _: () = {
+    use std::mem::offset_of;
+    assert!(offset_of!(tx_net_hdr, completion_data) == 0);
+    assert!(offset_of!(tx_net_hdr, len) == 8 && offset_of!(tx_net_hdr, olflags) == 12);
+};
 
 /// A burst in the making: who sent which header.
 pub(super) type Pending = arrayvec::ArrayVec<(KthreadRef, u64), TX_BURST_SIZE>;
@@ -28,14 +33,14 @@ impl<P: Port> Dataplane<P> {
         let room = self.port.tx_room();
         self.pending.clear();
         self.collect(room);
-        if self.pending.is_empty() && room == TX_BURST_SIZE {
+        if self.pending.is_empty() && self.port.tx_queued() == 0 {
             return false;
         }
         for i in 0..self.pending.len() {
             let (who, offset) = self.pending[i];
             self.push(who, offset);
         }
-        let offered = TX_BURST_SIZE - self.port.tx_room();
+        let offered = self.port.tx_queued();
         let taken = self.port.tx_flush();
         self.stats.add(Counter::TxPulled, self.pending.len() as u64);
         if taken < offered {
@@ -147,14 +152,19 @@ impl<P: Port> Dataplane<P> {
 }
 
 /// The frame behind the header at `offset`, if it is one.
-#[inline]
+#[inline(always)]
 fn frame(proc: &crate::proc::Proc, who: KthreadRef, offset: u64) -> Result<TxFrame, Fault> {
     let kthread = who.kthread;
-    let hdr: tx_net_hdr = proc
-        .region
-        .read(ShmPtr(offset))
-        .map_err(|_| Fault::BadPacketPointer { kthread, offset })?;
-    let (len, olflags, completion) = (hdr.len, hdr.olflags, hdr.completion_data);
+    // Word by word: a copy of the packed struct goes through the stack, and its
+    // fields, loaded from stores of other widths, would each wait for those.
+    let word = |at| {
+        proc.region
+            .read::<u64>(ShmPtr(offset.wrapping_add(at)))
+            .map_err(|_| Fault::BadPacketPointer { kthread, offset })
+    };
+    let (completion, rest) = (word(0)?, word(8)?);
+    #[allow(clippy::cast_possible_truncation, reason = "the word's two halves")]
+    let (len, olflags) = (rest as u32, (rest >> 32) as u32);
     let bad = Fault::BadPacketLength {
         kthread,
         offset,

@@ -140,6 +140,10 @@ impl Port for Loopback {
             .min(WAITING_MAX - self.done.len())
     }
 
+    fn tx_queued(&self) -> usize {
+        self.pushed
+    }
+
     fn tx_push(&mut self, frame: &TxFrame) {
         assert!(self.tx_room() > 0, "a frame was pushed without room");
         if let Some(frame) = self.deliver(frame) {

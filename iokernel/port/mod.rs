@@ -185,6 +185,9 @@ pub trait Port {
     /// When called more than `tx_room` times: our own mistake.
     fn tx_push(&mut self, frame: &TxFrame);
 
+    /// Frames pushed that the device has not taken; the next flush offers them.
+    fn tx_queued(&self) -> usize;
+
     /// Offers the queued frames to the device; returns how many it took. The
     /// rest stay queued (back-pressure).
     fn tx_flush(&mut self) -> usize;

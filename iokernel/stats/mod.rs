@@ -41,15 +41,15 @@ counters! {
     RxUnregisteredMac = "RX_UNREGISTERED_MAC",
     /// Frames dropped: the kthread's rxq was full.
     RxUnicastFail = "RX_UNICAST_FAIL",
-    /// Copies of a broadcast not delivered: an rxq was full.
+    /// Copies of a broadcast not delivered: an rxq was full, or the runtime keeps too many buffers.
     RxBroadcastFail = "RX_BROADCAST_FAIL",
     /// Frames dropped: multicast other than broadcast, or a broadcast with nobody to hear it.
     RxUnhandled = "RX_UNHANDLED",
     /// Frames dropped: shorter than an Ethernet header, or longer than a runtime's buffer may take.
     RxBadLength = "RX_BAD_LENGTH",
-    /// Broadcasts dropped: too many others are still held by runtimes.
-    RxBroadcastLoans = "RX_BROADCAST_LOANS",
-    /// Join messages not delivered: an rxq was full.
+    /// Frames dropped: the runtime has not returned a quarter of all buffers.
+    RxLentMax = "RX_LENT_MAX",
+    /// Join messages not delivered: an rxq was full, and more than one a kthread waited.
     RxJoinFail = "RX_JOIN_FAIL",
     /// Commands taken from runtimes.
     CommandsPulled = "COMMANDS_PULLED",

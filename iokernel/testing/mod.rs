@@ -6,8 +6,10 @@
 
 mod peer;
 mod port;
+pub mod skip;
 mod world;
 
 pub use peer::{Peer, PeerKthread, PeerSpec};
 pub use port::FakePort;
+pub use skip::skip;
 pub use world::{World, mac, udp_frame};

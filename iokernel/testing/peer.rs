@@ -126,6 +126,7 @@ impl Peer {
             guaranteed_cores: spec.guaranteed,
             kthreads: ours.into_boxed_slice(),
             overflow: std::collections::VecDeque::with_capacity(MAX_UNCOMPLETED),
+            joins: std::collections::VecDeque::with_capacity(spec.kthreads),
             seat: Some(Seat::new(ProcSpec {
                 kthreads: u16::try_from(spec.kthreads).expect("at most 256"),
                 guaranteed: spec.guaranteed,

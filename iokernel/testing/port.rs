@@ -20,6 +20,8 @@ pub struct FakePort {
     queued: VecDeque<(TxToken, u16)>,
     device: VecDeque<TxToken>,
     done: VecDeque<TxToken>,
+    /// Descriptors for frames: those beyond it find no room.
+    pub descriptors: usize,
     /// Frames that the device takes in one flush.
     pub takes: usize,
     /// Sent frames are done at once.
@@ -39,6 +41,7 @@ impl FakePort {
             queued: VecDeque::with_capacity(TX_BURST_SIZE),
             device: VecDeque::with_capacity(1 << 17),
             done: VecDeque::with_capacity(1 << 17),
+            descriptors: usize::MAX,
             takes: usize::MAX,
             auto_done: true,
             sent: Vec::with_capacity(1 << 17),
@@ -119,7 +122,12 @@ impl Port for FakePort {
     }
 
     fn tx_room(&self) -> usize {
-        TX_BURST_SIZE - self.queued.len()
+        let held = self.queued.len() + self.device.len();
+        (TX_BURST_SIZE - self.queued.len()).min(self.descriptors.saturating_sub(held))
+    }
+
+    fn tx_queued(&self) -> usize {
+        self.queued.len()
     }
 
     fn tx_push(&mut self, frame: &TxFrame) {

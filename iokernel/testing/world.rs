@@ -7,6 +7,8 @@ use crate::abi::shm::ShmRegion;
 use crate::abi::types::rx_net_hdr;
 use crate::control::{ControlEnd, ToControl, ToDataplane, channel};
 use crate::cores::arbiter::{Arbiter, RuntimeCore};
+use crate::cores::executor::WakeWatch;
+use crate::cores::topology::CpuId;
 use crate::dataplane::effects::Effects;
 use crate::dataplane::{Dataplane, Idle, Parts};
 use crate::ids::{CoreId, Mac, ProcId, ProcSlot};
@@ -35,6 +37,20 @@ impl World {
     /// # Panics
     /// When the machine has no memory left.
     pub fn new(cores: u16) -> World {
+        World::with(cores, Effects::unpinned())
+    }
+
+    /// The same, with every core on CPU 0: kthreads of which the thread is gone
+    /// cannot be woken.
+    ///
+    /// # Panics
+    /// When the machine has no memory left.
+    pub fn pinned(cores: u16) -> World {
+        let cpus = vec![CpuId(0); cores.into()];
+        World::with(cores, Effects::new(WakeWatch::new(), cpus.into()))
+    }
+
+    fn with(cores: u16, effects: Effects) -> World {
         let ingress = Arc::new(ShmRegion::private(INGRESS_LEN).expect("shared memory"));
         let (control, dataplane_end) = channel();
         let stats = Stats::default();
@@ -49,7 +65,7 @@ impl World {
             ingress: Ingress::new(ingress.clone()),
             link: dataplane_end,
             arbiter: Arbiter::new(&runtime, crate::dataplane::loans::MAX_PROCS),
-            effects: Effects::unpinned(),
+            effects,
             clock: Clock::calibrate(),
             stats: stats.clone(),
             idle: Idle::Spin,

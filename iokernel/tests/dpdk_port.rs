@@ -2,7 +2,7 @@
 //!
 //! The EAL starts once per process, so each test runs itself again as a child, in a
 //! network namespace of its own. Ordinary pages do: no huge pages are needed. Where
-//! the machine does not allow something, a test prints `SKIPPED:` and why.
+//! the machine does not allow something, a test is skipped, and says why.
 
 #![allow(
     unsafe_code,
@@ -391,9 +391,10 @@ mod tests {
             .env(PREFIX, prefix)
             .output()
             .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
         assert!(output.status.success(), "{text}");
-        text
+        text.into_owned()
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! sending side of a runtime.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use calisto::abi::shm::{ShmPtr, ShmRegion};
 use calisto::ids::{KthreadIdx, ProcId, ProcSlot};
 use calisto::port::dpdk::{Dpdk, Eal, EalConfig};
 use calisto::port::{Port, RX_BURST_SIZE, RxFrame, TxFrame, TxOffloads, TxToken};
+use calisto::testing::skip;
 
 const CHILD: &str = "CALISTO_DPDK_CHILD";
 pub(crate) const CSUM: TxOffloads = TxOffloads::IP_CSUM
@@ -22,7 +22,7 @@ pub(crate) const CSUM: TxOffloads = TxOffloads::IP_CSUM
 pub(crate) fn in_child(name: &str, body: fn() -> Result<(), String>) {
     if std::env::var_os(CHILD).is_some() {
         if let Err(why) = body() {
-            println!("SKIPPED: {why}");
+            skip(name, &why);
         }
         return;
     }
@@ -42,10 +42,6 @@ pub(crate) fn in_child(name: &str, body: fn() -> Result<(), String>) {
     }
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    if let Some(skipped) = text.lines().find(|line| line.contains("SKIPPED:")) {
-        // Past the harness, which shows the output of failed tests only.
-        writeln!(std::io::stderr(), "{name}: {skipped}").unwrap();
-    }
     assert!(output.status.success(), "{text}");
 }
 

@@ -20,15 +20,23 @@ use super::{IDLE_PERIOD, MAX_PENDING, Server};
 
 /// When all places are taken, a registration older than this gives way.
 const GRACE: Duration = Duration::from_millis(200);
+/// Connections accepted in one round; the rest comes after the departures of the next.
+const MAX_ACCEPTS: usize = 16;
 /// How long a candidate waits for what a leaving runtime still holds.
 const SUCCESSION: Duration = Duration::from_secs(2);
 
 impl Server {
     pub(super) fn accept(&mut self) {
-        while self.places() > 0 {
+        for _ in 0..MAX_ACCEPTS {
+            if self.places() == 0 {
+                return;
+            }
             match self.config.socket.accept() {
                 Ok(None) => return,
-                Ok(Some(connection)) => self.begin(connection),
+                Ok(Some(connection)) => {
+                    self.begin(connection);
+                    self.watch();
+                }
                 Err(e) => {
                     let now = Instant::now();
                     self.accept_after = Some(now + IDLE_PERIOD);
@@ -210,6 +218,42 @@ impl Server {
             )
             .expect("spawn() added it");
             self.listening = wanted;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::test_runtime::{connect, private_namespaces};
+    use crate::control::tests::harness::config;
+
+    #[test]
+    fn a_storm_of_connections_is_taken_a_few_at_a_time_and_the_watch_goes_on() {
+        if !private_namespaces() {
+            return;
+        }
+        let (mut config, _dataplane) = config(4);
+        let (send, watched) = std::sync::mpsc::channel();
+        config.watch = Some(Box::new(move || {
+            send.send(()).unwrap();
+            // Until the next call is due.
+            std::thread::sleep(super::super::WATCH_PERIOD);
+        }));
+        config.socket.listen().unwrap();
+        let stats = config.stats.clone();
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        let everywhere = rustix::thread::sched_getaffinity(None).unwrap();
+        let mut server = Server::new(config, epoll, everywhere);
+        // The backlog holds them all. Each has hung up already, so it takes no place for long.
+        for _ in 0..3 * MAX_ACCEPTS {
+            drop(connect());
+        }
+        for round in 1..=3 {
+            server.accept();
+            let refused = stats.refused.load(Ordering::Relaxed);
+            assert_eq!(refused, (round * MAX_ACCEPTS) as u64);
+            assert_eq!(watched.try_iter().count(), MAX_ACCEPTS);
         }
     }
 }

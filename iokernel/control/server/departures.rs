@@ -91,12 +91,13 @@ impl Server {
         };
         let Some(cpus) = cpus else { return };
         for kthread in &proc.kthreads {
-            // Without a pidfd the number may be another thread's by now, so it is let be.
-            if kthread
-                .pidfd
-                .as_ref()
-                .is_some_and(|pidfd| !kthreads::has_ended(pidfd))
-            {
+            let lives = match &kthread.pidfd {
+                Some(pidfd) => !kthreads::has_ended(pidfd),
+                // Before Linux 6.9: the number may be another thread's by now, but
+                // hardly one of a process that has the same number as well.
+                None => kthreads::is_thread_of(proc.pid, kthread.tid),
+            };
+            if lives {
                 // It may end at any moment, which is as good.
                 let _ = kthreads::pin(kthread.tid, cpus);
             }

@@ -28,38 +28,47 @@ pub(super) struct Harness {
     pub(super) watched: Arc<AtomicU64>,
 }
 
+/// A control thread that may promise `cores` cores, and its dataplane's end.
+pub(in crate::control) fn config(cores: u16) -> (ServerConfig, DataplaneEnd) {
+    let (control, dataplane) = channel();
+    let config = ServerConfig {
+        socket: ControlSocket::bind().unwrap(),
+        channel: control,
+        ingress_shmid: -1,
+        mapper: Arc::new(NoDma),
+        allow_uids: None,
+        runtime_cores: cores,
+        control_cpu: None,
+        park_cpus: Vec::new(),
+        watch: None,
+        stop: Arc::new(AtomicBool::new(false)),
+        stats: Arc::new(ControlStats::default()),
+    };
+    (config, dataplane)
+}
+
 impl Harness {
+    #[track_caller]
     pub(super) fn start(cores: u16) -> Option<Harness> {
         Harness::start_with(cores, Vec::new())
     }
 
     /// `None` where tests have no namespaces of their own.
+    #[track_caller]
     pub(super) fn start_with(cores: u16, park_cpus: Vec<u16>) -> Option<Harness> {
         if !private_namespaces() {
             return None;
         }
         remember_log();
-        let (control, dataplane) = channel();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stats = Arc::new(ControlStats::default());
+        let (mut config, dataplane) = config(cores);
         let watched = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&watched);
-        let thread = Server::spawn(ServerConfig {
-            socket: ControlSocket::bind().unwrap(),
-            channel: control,
-            ingress_shmid: -1,
-            mapper: Arc::new(NoDma),
-            allow_uids: None,
-            runtime_cores: cores,
-            control_cpu: None,
-            park_cpus,
-            watch: Some(Box::new(move || {
-                count.fetch_add(1, Ordering::Relaxed);
-            })),
-            stop: Arc::clone(&stop),
-            stats: Arc::clone(&stats),
-        })
-        .unwrap();
+        config.park_cpus = park_cpus;
+        config.watch = Some(Box::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        }));
+        let (stop, stats) = (Arc::clone(&config.stop), Arc::clone(&config.stats));
+        let thread = Server::spawn(config).unwrap();
         Some(Harness {
             thread: Some(thread),
             stop,

@@ -7,11 +7,9 @@ use std::time::Duration;
 use rustix::net::SendFlags;
 
 use super::harness::Harness;
-use crate::control::Fault;
-use crate::control::messages::{DetachReason, channel};
 use crate::control::server::MAX_PENDING;
 use crate::control::test_runtime::{
-    TestRuntime, alone, become_user, connect, gettid, is_closed, may_become_another, send_fds,
+    TestRuntime, alone, become_user, connect, is_closed, may_become_another, send_fds,
 };
 
 #[test]
@@ -307,103 +305,6 @@ fn refused_registrations_leave_nothing_behind() {
 }
 
 #[test]
-fn departures_leave_nothing_behind() {
-    if !alone("control::tests::server::departures_leave_nothing_behind") {
-        return;
-    }
-    let Some(mut h) = Harness::start(4) else {
-        return;
-    };
-    let runtime = TestRuntime::new(4).with_header(|hdr| hdr.sched_cfg.guaranteed_cores = 4);
-    let fds = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-    let segments = || {
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        maps.lines().filter(|line| line.contains("/SYSV")).count()
-    };
-    let before = (fds(), segments());
-    for _ in 0..100 {
-        let connection = runtime.register();
-        h.until_attached(1);
-        drop(connection);
-        h.until_attached(0);
-        h.until("it is dropped", |h| {
-            h.stats.attached.load(Ordering::Relaxed) == 0
-        });
-    }
-    assert_eq!((fds(), segments()), before);
-}
-
-#[test]
-fn a_fault_closes_the_connection_and_is_logged() {
-    let Some(mut h) = Harness::start_with(4, vec![0]) else {
-        return;
-    };
-    // A kthread of its own, whose affinity can be watched.
-    let (send, receive) = std::sync::mpsc::channel();
-    let (end, ended) = std::sync::mpsc::channel::<()>();
-    let kthread = std::thread::spawn(move || {
-        send.send(gettid()).unwrap();
-        let _ = ended.recv();
-    });
-    let tid = receive.recv().unwrap();
-    let affinity = || {
-        let pid = rustix::process::Pid::from_raw(tid);
-        let set = rustix::thread::sched_getaffinity(pid).unwrap();
-        (0..1024).filter(|&cpu| set.is_set(cpu)).collect::<Vec<_>>()
-    };
-    let everywhere = affinity();
-    let runtime = TestRuntime::new(1).with_spec(0, |spec| spec.tid = tid);
-    let connection = runtime.register();
-    h.until_attached(1);
-    assert_eq!(
-        affinity(),
-        [0],
-        "kthreads are pinned before the dataplane sees them"
-    );
-    let proc = &h.procs[0];
-    let (id, has_pidfd) = (proc.id, proc.kthreads[0].pidfd.is_some());
-    // As if it had been given a core.
-    let cpus: Vec<u16> = everywhere
-        .iter()
-        .map(|&cpu| u16::try_from(cpu).unwrap())
-        .collect();
-    crate::control::kthreads::pin(tid, &crate::control::kthreads::cpu_set(&cpus)).unwrap();
-    let fault = Fault::BadCommand {
-        kthread: crate::ids::KthreadIdx(0),
-        cmd: 99,
-    };
-    h.give_back(id, DetachReason::Fault(fault));
-    h.until("its connection is closed", |_| is_closed(&connection));
-    h.until("it is counted", |h| {
-        h.stats.faults.load(Ordering::Relaxed) == 1
-    });
-    if has_pidfd {
-        assert_eq!(affinity(), [0], "its kthreads no longer hold runtime cores");
-    } else {
-        println!("SKIPPED: no pidfds of threads here, so kthreads of a fault are not pinned");
-    }
-    let line = h.last_line();
-    assert!(line.contains("unknown command 0x63"), "{line}");
-    // A late Detach of the old tenant finds nobody.
-    drop(connection);
-    drop(end);
-    kthread.join().unwrap();
-}
-
-#[test]
-fn something_sent_after_registering_is_a_departure() {
-    let Some(mut h) = Harness::start(4) else {
-        return;
-    };
-    let runtime = TestRuntime::new(1);
-    let connection = runtime.register();
-    h.until_attached(1);
-    rustix::net::send(&connection, b"?", SendFlags::NOSIGNAL).unwrap();
-    h.until_attached(0);
-    h.until("its connection is closed", |_| is_closed(&connection));
-}
-
-#[test]
 fn another_users_runtime_attaches_with_its_own_segment_only() {
     // Row 18, through the socket: the user is that of the connecting thread.
     let Some(mut h) = Harness::start(4) else {
@@ -437,51 +338,9 @@ fn another_users_runtime_attaches_with_its_own_segment_only() {
 }
 
 #[test]
-fn a_runtime_whose_memory_is_gone_is_detached() {
-    let Some(mut h) = Harness::start(4) else {
-        return;
-    };
-    let runtime = TestRuntime::new(1);
-    let connection = runtime.register();
-    h.until_attached(1);
-    // Stands for a page that cannot be had: a mapping of a shorter file in the region's place.
-    crate::control::test_runtime::take_away(&h.procs[0].region);
-    let words = h.procs[0].kthreads[0].q_ptrs.rq_head();
-    assert_eq!(words, 0, "the polling loop reads on");
-    h.until_attached(0);
-    h.until("its connection is closed", |_| is_closed(&connection));
-    assert!(
-        h.log()
-            .iter()
-            .any(|line| line.ends_with("pages of its region are gone")),
-        "{:?}",
-        h.log()
-    );
-    let _again = runtime.register();
-    h.until_attached(1);
-}
-
-#[test]
 fn the_watch_is_called_while_nothing_happens() {
     let Some(mut h) = Harness::start(4) else {
         return;
     };
     h.until("watched", |h| h.watched.load(Ordering::Relaxed) >= 10);
-}
-
-#[test]
-fn a_dataplane_that_ended_does_not_keep_the_thread() {
-    let Some(mut h) = Harness::start(4) else {
-        return;
-    };
-    let runtime = TestRuntime::new(1);
-    let _connection = runtime.register();
-    h.until_attached(1);
-    h.stop.store(true, Ordering::Relaxed);
-    // Both ends of the rings go, and the runtime with them.
-    h.procs.clear();
-    let (_, spare) = channel();
-    drop(std::mem::replace(&mut h.dataplane, spare));
-    h.thread.take().unwrap().join().unwrap();
-    std::mem::forget(h);
 }

@@ -12,7 +12,8 @@
 //! more active kthreads than its guarantee; *congested* when a queue stood still
 //! for an interval ([`congestion`](super::congestion)) or its timer is due;
 //! *overloaded* while it would take a core that becomes free. To *preempt* is to
-//! ask the holder of a core to park, on behalf of a kthread that waits for it.
+//! ask the holder of a core to park, on behalf of a kthread that waits for it. A
+//! parked kthread is *left* with messages if some were sent that nobody has read.
 //!
 //! # Rules
 //!
@@ -29,14 +30,18 @@
 //! - Every grant ends a pending timer (upstream: not grants of freed cores).
 //! - A kthread is pinned before its first run even on the lowest core.
 //! - A freed core goes past overloaded procs that have no parked kthread left.
+//! - A kthread left with messages is remembered: it is the first to be woken when
+//!   its proc gets a core, and until then, or until the proc's other kthreads have
+//!   read them, the proc wants one.
 //!
 //! # Properties
 //!
 //! Checked in `tests/properties.rs` over random events: no core has two holders;
 //! idle and held cores are all cores; at most one kthread waits for a core; a
 //! congested proc under its guarantee gets a core if any may be taken; a removed
-//! proc is granted nothing; without congestion and due timers nothing moves; the
-//! same events give the same decisions; no event order panics.
+//! proc is granted nothing; without congestion and due timers nothing moves; no
+//! message lies with a parked kthread while a core is idle and no tick will grant
+//! it; the same events give the same decisions; no event order panics.
 
 mod core_table;
 mod links;
@@ -114,7 +119,8 @@ impl From<ProcSpec> for Seat {
 pub enum Cause {
     /// It has just attached.
     Launch,
-    /// A message came while all its kthreads were parked.
+    /// A message came while all its kthreads were parked, or was left with one that
+    /// parked.
     Packet,
     /// Uthreads waited an interval on a run queue.
     Runqueue,
@@ -192,7 +198,7 @@ pub enum Park {
 
 /// Where the arbiter reads how far queues have come.
 pub trait Queues {
-    /// Looks at the queues of an active kthread.
+    /// Looks at the queues of an active kthread, or of one left with messages.
     fn observe(&mut self, proc: ProcSlot, kthread: KthreadIdx) -> QueueObs;
 }
 
@@ -335,7 +341,9 @@ impl Arbiter {
     }
 
     /// A kthread parked. `in_flight`: messages were sent to it that it has not
-    /// consumed, so unless somebody waits for its core the park does not stand.
+    /// consumed, so unless somebody waits for its core the park does not stand; and
+    /// if it does, the proc wants a core for that kthread until it has one, or its
+    /// others have consumed them. (Upstream forgets such messages.)
     ///
     /// *Source:* cores.c, `cores_park_kthread`.
     pub fn park(
@@ -365,7 +373,15 @@ impl Arbiter {
         {
             self.timers.set(slot, deadline);
         }
-        self.update_watched(slot);
+        let p = self.proc_mut(slot);
+        if in_flight {
+            p.leave(kthread);
+        }
+        if p.first_left().is_some() {
+            self.wait_for_core(slot, Cause::Packet.into());
+        } else {
+            self.update_watched(slot);
+        }
         self.hand_on(core, out);
         Park::Stands
     }
@@ -393,7 +409,8 @@ impl Arbiter {
 
     /// A kthread to send a message to: an active one; else one that is woken for
     /// it, if the proc has a guarantee or a core is idle; else the one that parked
-    /// last, and the proc is overloaded. That one is the next to be woken.
+    /// last, or one that has unread messages already, and the proc is overloaded.
+    /// That one is the next to be woken.
     ///
     /// *Source:* rx.c, `rx_send_to_runtime`.
     ///
@@ -411,9 +428,12 @@ impl Arbiter {
             return kthread;
         }
         self.set_overloaded(slot, Cause::Packet.into());
-        self.proc(slot)
-            .most_recently_parked()
-            .expect("without active kthreads all are parked")
+        let p = self.proc_mut(slot);
+        let kthread = p
+            .next_to_return()
+            .expect("without active kthreads all are parked");
+        p.leave(kthread);
+        kthread
     }
 
     /// The kthread could not be pinned; it is pinned again at its next wake.

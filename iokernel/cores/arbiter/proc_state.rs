@@ -51,6 +51,9 @@ pub(super) struct ProcState {
     active: Vec<KthreadIdx>,
     /// Parked kthreads, the most recently parked first.
     idle: IndexList,
+    /// Parked kthreads with messages that they have not read, as far as we know;
+    /// whoever has waited for longest first.
+    left: IndexList,
     kthreads: Box<[KthreadState]>,
 }
 
@@ -74,6 +77,7 @@ impl ProcState {
             early_timer: None,
             active: Vec::with_capacity(count),
             idle,
+            left: IndexList::new(count),
             kthreads: vec![
                 KthreadState {
                     place: Place::Parked,
@@ -131,10 +135,31 @@ impl ProcState {
         self.active.len() > self.inflight_preempts
     }
 
-    /// The kthread that parked last.
+    /// The parked kthread that messages have waited on for longest.
     #[inline]
-    pub(super) fn most_recently_parked(&self) -> Option<KthreadIdx> {
-        self.idle.first().map(KthreadIdx)
+    pub(super) fn first_left(&self) -> Option<KthreadIdx> {
+        self.left.first().map(KthreadIdx)
+    }
+
+    /// Notes that a parked kthread has unread messages: it comes before others
+    /// when one is woken.
+    pub(super) fn leave(&mut self, kthread: KthreadIdx) {
+        debug_assert_eq!(self.kthreads[kthread.index()].place, Place::Parked);
+        if !self.left.contains(kthread.0) {
+            self.left.push_back(kthread.0);
+        }
+    }
+
+    /// Notes that others read a parked kthread's messages.
+    pub(super) fn caught_up(&mut self, kthread: KthreadIdx) {
+        self.left.remove(kthread.0);
+    }
+
+    /// The kthread to go on where the proc stopped: one with unread messages,
+    /// else the one that parked last.
+    #[inline]
+    pub(super) fn next_to_return(&self) -> Option<KthreadIdx> {
+        self.left.first().or(self.idle.first()).map(KthreadIdx)
     }
 
     /// The kthread that has been parked for longest.
@@ -159,6 +184,7 @@ impl ProcState {
         k.watch.woken();
         self.active.push(kthread);
         self.idle.remove(kthread.0);
+        self.left.remove(kthread.0);
         self.unlaunched = false;
         self.claim = None;
         self.early_timer = None;

@@ -20,6 +20,19 @@ impl From<Cause> for Want {
     }
 }
 
+/// What an active proc wants for the kthread that was left with messages first,
+/// unless the active ones have read them meanwhile. One look a tick: the next in
+/// line has its turn at the next.
+fn left_behind<Q: Queues>(slot: ProcSlot, p: &mut ProcState, queues: &mut Q) -> Option<Want> {
+    let kthread = p.first_left()?;
+    let obs = queues.observe(slot, kthread);
+    if obs.rxq_sent == obs.rxq_consumed {
+        p.caught_up(kthread);
+        return None;
+    }
+    Some(Cause::Packet.into())
+}
+
 impl Arbiter {
     /// Looks at a watched proc: congested or with a claim, it gets a core up to its
     /// guarantee, and is overloaded beyond.
@@ -66,7 +79,10 @@ impl Arbiter {
                 },
                 from: Some(kthread),
             }),
-            None => p.claim.map(Want::from),
+            None => p
+                .claim
+                .map(Want::from)
+                .or_else(|| left_behind(slot, p, queues)),
         };
         let Some(want) = want else { return };
 
@@ -165,7 +181,8 @@ impl Arbiter {
     ///
     /// 1. The sibling of a core the proc has: idle, or, when no core is idle, held
     ///    by another proc that is bursting.
-    /// 2. Likewise the core of its most recently parked kthread.
+    /// 2. Likewise the core of its most recently parked kthread, or of one left with
+    ///    messages.
     /// 3. The lowest idle core.
     /// 4. The lowest core of a bursting proc.
     ///
@@ -183,7 +200,7 @@ impl Arbiter {
             return sibling;
         }
         let last = p
-            .most_recently_parked()
+            .next_to_return()
             .map(|k| self.core_of(slot, k))
             .filter(|&core| suits(core));
         if last.is_some() {
@@ -208,17 +225,18 @@ impl Arbiter {
     /// The parked kthread to run on `core`; `None` if all are active.
     ///
     /// 1. At launch kthread 0: the runtime's main function lies on its queue.
-    /// 2. Overloaded and down to nothing, the most recently parked one: it has the
-    ///    queued uthreads and packets.
-    /// 3. The one that ran on this core last, or the one before.
-    /// 4. The least recently parked one.
+    /// 2. The one that was left with messages first.
+    /// 3. Overloaded and down to nothing, the most recently parked one: it has the
+    ///    queued uthreads.
+    /// 4. The one that ran on this core last, or the one before.
+    /// 5. The least recently parked one.
     ///
     /// *Source:* cores.c, `pick_thread_for_proc`.
     fn choose_kthread(&self, slot: ProcSlot, core: CoreId) -> Option<KthreadIdx> {
         let p = self.proc(slot);
         let overloaded = self.overloaded.contains(slot.0);
-        if p.unlaunched || (overloaded && p.active().is_empty()) {
-            return p.most_recently_parked();
+        if p.unlaunched || p.first_left().is_some() || (overloaded && p.active().is_empty()) {
+            return p.next_to_return();
         }
         [self.cores.current(core), self.cores.prev(core)]
             .into_iter()
@@ -305,9 +323,9 @@ impl Arbiter {
         self.watched.set(slot, true);
     }
 
-    /// No core was found: the proc is overloaded; with a guarantee and nothing
+    /// No core is given now: the proc is overloaded; with a guarantee and nothing
     /// active, which no congestion can bring back to mind, it keeps a claim.
-    fn wait_for_core(&mut self, slot: ProcSlot, want: Want) {
+    pub(super) fn wait_for_core(&mut self, slot: ProcSlot, want: Want) {
         self.set_overloaded(slot, want);
         let p = self.proc_mut(slot);
         if p.active().is_empty() && p.guaranteed > 0 {

@@ -341,13 +341,13 @@ fn virtual_cores(count: u16, cpus: &CpuList, park: CpuId) -> Cores {
     (runtime, cpu_of)
 }
 
-/// Two lines, the first as upstream prints it.
+/// Two lines: the daemon's own CPUs, and the runtimes' cores.
 impl fmt::Display for CorePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "cores: linux on core {}, control on {}, dataplane on {}",
-            self.park_cpu, self.control_cpu, self.dataplane_cpu
+            "cores: dataplane on CPU {}, control and parked kthreads on CPU {}",
+            self.dataplane_cpu, self.control_cpu
         )?;
         let count = self.runtime.len();
         let plural = if count == 1 { "" } else { "s" };

@@ -159,7 +159,7 @@ fn two_cpus_share_core_zero_between_control_and_runtimes() {
     assert!(!plan.dataplane_shared && !plan.is_virtual);
     assert_eq!(
         plan.to_string(),
-        "cores: linux on core 0, control on 0, dataplane on 1\n\
+        "cores: dataplane on CPU 1, control and parked kthreads on CPU 0\n\
          cores: 1 runtime core: 0; core 0 is shared with control"
     );
 }
@@ -201,7 +201,7 @@ fn hyperthreads_put_control_on_the_dataplanes_sibling() {
     );
     assert_eq!(
         plan.to_string(),
-        "cores: linux on core 5, control on 5, dataplane on 1\n\
+        "cores: dataplane on CPU 1, control and parked kthreads on CPU 5\n\
          cores: 6 runtime cores: 0,2-4,6-7; siblings 0+4 2+6 3+7"
     );
 }
@@ -309,7 +309,7 @@ fn virtual_cores_take_the_runtime_cpus_in_turn() {
     assert_eq!(plan.cpu_of(CoreId(5)), plan.park_cpu);
     assert_eq!(
         plan.to_string(),
-        "cores: linux on core 0, control on 0, dataplane on 1\n\
+        "cores: dataplane on CPU 1, control and parked kthreads on CPU 0\n\
          cores: 5 virtual runtime cores on CPU 2-3"
     );
 }

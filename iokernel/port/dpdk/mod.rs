@@ -252,6 +252,11 @@ impl Port for Dpdk {
     }
 
     #[inline]
+    fn tx_queued(&self) -> usize {
+        self.tx.queued()
+    }
+
+    #[inline]
     fn tx_push(&mut self, frame: &TxFrame) {
         self.tx.push(frame);
     }

@@ -210,6 +210,12 @@ impl TxQueue {
             .min(DONE_MAX - self.done.len())
     }
 
+    /// Frames that the next flush offers.
+    #[inline]
+    pub(super) fn queued(&self) -> usize {
+        self.queued
+    }
+
     /// Queues one frame.
     #[inline]
     pub(super) fn push(&mut self, frame: &TxFrame) {
@@ -248,7 +254,11 @@ impl TxQueue {
         // SAFETY: a ready mbuf is ours alone; freeing left it with one reference, one segment
         // and no next. Behind it is private data for a token (create()).
         unsafe {
-            token_of(mbuf).write(frame.token);
+            // Field by field: a wide load of what was just stored in parts would wait for it.
+            let token = token_of(mbuf);
+            (&raw mut (*token).completion).write(frame.token.completion);
+            (&raw mut (*token).proc).write(frame.token.proc);
+            (&raw mut (*token).kthread).write(frame.token.kthread);
             let m = &mut *mbuf;
             m.buf_addr = frame.data.as_ptr().cast();
             m.buf_iova = iova;

@@ -5,6 +5,7 @@
     reason = "these files are the test module"
 )]
 
+mod left;
 mod model;
 mod properties;
 mod scenarios;
@@ -34,21 +35,24 @@ fn one_by_four_by_two() -> Vec<RuntimeCore> {
         .to_vec()
 }
 
-/// Run queues that stand still for some kthreads and are empty for all others.
+/// Run queues that stand still for some kthreads, rxqs with a message that nobody
+/// has read, and empty queues for all others.
 #[derive(Debug, Default)]
 struct Queued {
     behind: BTreeSet<(ProcSlot, KthreadIdx)>,
+    unread: BTreeSet<(ProcSlot, KthreadIdx)>,
 }
 
 impl Queues for Queued {
     fn observe(&mut self, proc: ProcSlot, kthread: KthreadIdx) -> QueueObs {
-        // The head is at 100 at every look; the tail is there, or one behind.
-        let behind = self.behind.contains(&(proc, kthread));
+        // The heads are at 100 at every look; the tails are there, or one behind.
+        let thread = (proc, kthread);
+        let tail = |behind| if behind { 99 } else { 100 };
         QueueObs {
             rq_head: 100,
-            rq_tail: if behind { 99 } else { 100 },
-            rxq_sent: 0,
-            rxq_consumed: 0,
+            rq_tail: tail(self.behind.contains(&thread)),
+            rxq_sent: 100,
+            rxq_consumed: tail(self.unread.contains(&thread)),
         }
     }
 }
@@ -96,6 +100,13 @@ impl Arbiter {
                 }
             }
             assert_eq!(p.inflight_preempts, lost);
+            if let Some(left) = p.first_left() {
+                assert_eq!(self.place(slot, left), Some(Place::Parked));
+                assert!(
+                    !p.active().is_empty() || self.overloaded.contains(slot.0),
+                    "proc {at} sleeps on a message"
+                );
+            }
             assert!(
                 p.claim.is_none() || (p.active().is_empty() && p.guaranteed > 0),
                 "proc {at} has a claim that congestion or overload would do for"

@@ -135,7 +135,9 @@ impl Model {
                 if wanting.contains(&slot) {
                     break;
                 }
-                if !p.passes.remove(kthread) && queued.behind.contains(&(slot, *kthread)) {
+                let thread = (slot, *kthread);
+                let behind = queued.behind.contains(&thread) || queued.unread.contains(&thread);
+                if !p.passes.remove(kthread) && behind {
                     wanting.insert(slot);
                 }
             }

@@ -17,13 +17,17 @@ enum Event {
     Park {
         slot: ProcSlot,
         kthread: KthreadIdx,
+        /// A message was sent just before.
         in_flight: bool,
         /// Microseconds until the timer, for a last park.
         timer: Option<u64>,
     },
     /// The n-th running kthread parks: what honest runtimes do.
     ParkRunning(usize),
-    Packet(ProcSlot),
+    /// A message for whichever kthread the number steers it to.
+    Packet(ProcSlot, usize),
+    /// The n-th unread message is read, if a kthread of its proc runs.
+    Read(usize),
     PinFailed(ProcSlot, KthreadIdx),
     /// A tick, after so many microseconds, with these kthreads' queues behind.
     Tick(u64, BTreeSet<(ProcSlot, KthreadIdx)>),
@@ -50,7 +54,8 @@ fn event() -> impl Strategy<Value = Event> {
             |((slot, kthread), in_flight, timer)| Event::Park { slot, kthread, in_flight, timer }
         ),
         4 => (0..8usize).prop_map(Event::ParkRunning),
-        3 => slot().prop_map(Event::Packet),
+        3 => (slot(), 0..8usize).prop_map(|(slot, hash)| Event::Packet(slot, hash)),
+        2 => (0..8usize).prop_map(Event::Read),
         1 => thread().prop_map(|(s, k)| Event::PinFailed(s, k)),
         6 => (0..20u64, prop::collection::btree_set(thread(), 0..12))
             .prop_map(|(us, behind)| Event::Tick(us, behind)),
@@ -75,6 +80,8 @@ struct World {
     model: Model,
     now: Micros,
     log: Vec<Decision>,
+    /// Kthreads with messages in their rxq.
+    unread: BTreeSet<(ProcSlot, KthreadIdx)>,
 }
 
 impl World {
@@ -84,6 +91,7 @@ impl World {
             model: Model::new(cores),
             now: Micros(1000),
             log: Vec::new(),
+            unread: BTreeSet::new(),
         }
     }
 
@@ -106,32 +114,46 @@ impl World {
             Event::Remove(slot) => {
                 self.arbiter.remove(slot, &mut out);
                 self.model.removed(slot);
+                self.unread.retain(|thread| thread.0 != slot);
             }
             Event::Park {
                 slot,
                 kthread,
                 in_flight,
                 timer,
-            } => self.park(slot, kthread, in_flight, timer, &mut out),
+            } => {
+                if in_flight && self.arbiter.is_active(slot, kthread) {
+                    self.unread.insert((slot, kthread));
+                }
+                self.park(slot, kthread, timer, &mut out);
+            }
             Event::ParkRunning(n) => {
-                let running: Vec<_> = self
-                    .model
-                    .procs
-                    .iter()
-                    .flat_map(|(&slot, p)| p.active.iter().map(move |&k| (slot, k)))
-                    .filter(|&thread| self.model.running(thread))
-                    .collect();
+                let running = self.running();
                 if !running.is_empty() {
                     let (slot, kthread) = running[n % running.len()];
-                    self.park(slot, kthread, false, None, &mut out);
+                    self.park(slot, kthread, None, &mut out);
                 }
             }
-            Event::Packet(slot) => {
-                if self.model.procs.contains_key(&slot) {
-                    let kthread = self.arbiter.kthread_for_packet(slot, &mut out);
-                    self.model.apply(&out);
-                    self.model.promised(slot, kthread);
-                    self.log.extend(out.drain(..));
+            Event::Packet(slot, hash) => {
+                if let Some(p) = self.model.procs.get(&slot) {
+                    let kthread = if p.active.is_empty() {
+                        let kthread = self.arbiter.kthread_for_packet(slot, &mut out);
+                        self.model.apply(&out);
+                        self.model.promised(slot, kthread);
+                        self.log.extend(out.drain(..));
+                        kthread
+                    } else {
+                        p.active[hash % p.active.len()]
+                    };
+                    self.unread.insert((slot, kthread));
+                }
+            }
+            Event::Read(n) => {
+                let thread = self.unread.iter().nth(n).copied();
+                if let Some((slot, kthread)) = thread
+                    && self.running().iter().any(|reader| reader.0 == slot)
+                {
+                    self.unread.remove(&(slot, kthread));
                 }
             }
             Event::PinFailed(slot, kthread) => {
@@ -141,6 +163,7 @@ impl World {
             Event::Tick(us, ref behind) => {
                 let mut queued = Queued {
                     behind: behind.clone(),
+                    unread: self.unread.clone(),
                 };
                 self.tick(us, &mut queued, &mut out);
             }
@@ -155,10 +178,10 @@ impl World {
         &mut self,
         slot: ProcSlot,
         kthread: KthreadIdx,
-        in_flight: bool,
         timer: Option<u64>,
         out: &mut Decisions,
     ) {
+        let in_flight = self.unread.contains(&(slot, kthread));
         let ran = self.model.running((slot, kthread));
         match self.arbiter.park(slot, kthread, in_flight, out) {
             Park::NotRunning => assert!(!ran && out.is_empty()),
@@ -177,6 +200,29 @@ impl World {
                     self.model.timer_set(slot, deadline);
                 }
             }
+        }
+    }
+
+    fn running(&self) -> Vec<(ProcSlot, KthreadIdx)> {
+        let procs = self.model.procs.iter();
+        procs
+            .flat_map(|(&slot, p)| p.active.iter().map(move |&k| (slot, k)))
+            .filter(|&thread| self.model.running(thread))
+            .collect()
+    }
+
+    /// No message lies with a parked kthread unless its proc is watched for it.
+    fn check_unread(&self) {
+        for &(slot, kthread) in &self.unread {
+            let p = self.arbiter.proc(slot);
+            assert!(
+                self.arbiter.is_active(slot, kthread)
+                    || self.arbiter.overloaded.contains(slot.0)
+                    || !p.active().is_empty(),
+                "kthread {} of proc {} sleeps on a message",
+                kthread.0,
+                slot.0
+            );
         }
     }
 
@@ -223,13 +269,47 @@ proptest! {
     fn an_idle_system_stays_still(cores in machine(), events in events()) {
         let mut world = World::play(&cores, &events);
         // Far in the future every timer is due; the first tick also serves what was
-        // denied a core before.
+        // denied a core before, and finds every message read.
+        world.unread.clear();
         world.happen(&Event::Tick(1_000_000, BTreeSet::new()));
         let settled = world.log.len();
         for _ in 0..3 {
             world.happen(&Event::Tick(1_000_000, BTreeSet::new()));
         }
         prop_assert_eq!(&world.log[settled..], &[]);
+    }
+
+    /// Once everybody reads what it has and parks, every message is read, and then
+    /// nobody is woken any more.
+    #[test]
+    fn no_message_is_forgotten(cores in machine(), events in events()) {
+        let mut world = World::new(&cores);
+        for event in &events {
+            world.happen(event);
+            world.check_unread();
+        }
+        let mut settled = world.log.len();
+        // A round wakes somebody, or nobody is left: timers are due at once, and each
+        // kthread waits for a core or has messages once. Losing kthread by kthread, at
+        // one look a tick, takes as many rounds at most.
+        for round in 0..4 * PROCS * KTHREADS {
+            for (slot, kthread) in world.running() {
+                world.unread.remove(&(slot, kthread));
+            }
+            world.happen(&Event::Tick(1_000_000, BTreeSet::new()));
+            world.check_unread();
+            for (slot, kthread) in world.running() {
+                world.unread.remove(&(slot, kthread));
+                world.happen(&Event::Park { slot, kthread, in_flight: false, timer: None });
+                world.check_unread();
+            }
+            if round < 2 * PROCS * KTHREADS {
+                settled = world.log.len();
+            }
+        }
+        prop_assert_eq!(&world.unread, &BTreeSet::new());
+        prop_assert_eq!(&world.log[settled..], &[]);
+        prop_assert_eq!(world.arbiter.idle_cores(), world.arbiter.total_cores());
     }
 
     #[test]

@@ -7,14 +7,14 @@
 use super::*;
 
 /// An arbiter, and queues that stand still for whom the story says.
-struct Story {
-    arbiter: Arbiter,
+pub(super) struct Story {
+    pub(super) arbiter: Arbiter,
     queued: Queued,
     now: Micros,
 }
 
 impl Story {
-    fn on(cores: &[RuntimeCore]) -> Story {
+    pub(super) fn on(cores: &[RuntimeCore]) -> Story {
         Story {
             arbiter: Arbiter::new(cores, 8),
             queued: Queued::default(),
@@ -22,14 +22,14 @@ impl Story {
         }
     }
 
-    fn does(&mut self, act: impl FnOnce(&mut Arbiter, &mut Decisions)) -> String {
+    pub(super) fn does(&mut self, act: impl FnOnce(&mut Arbiter, &mut Decisions)) -> String {
         let mut out = Decisions::new();
         act(&mut self.arbiter, &mut out);
         self.arbiter.check();
         out.iter().map(show).collect::<Vec<_>>().join("; ")
     }
 
-    fn add(&mut self, slot: u16, kthreads: u16, guaranteed: u16) -> String {
+    pub(super) fn add(&mut self, slot: u16, kthreads: u16, guaranteed: u16) -> String {
         let spec = ProcSpec {
             kthreads,
             guaranteed,
@@ -37,47 +37,55 @@ impl Story {
         self.does(|a, out| a.add(ProcSlot(slot), spec, out))
     }
 
-    fn remove(&mut self, slot: u16) -> String {
+    pub(super) fn remove(&mut self, slot: u16) -> String {
         self.does(|a, out| drop(a.remove(ProcSlot(slot), out)))
     }
 
-    fn parks(&mut self, slot: u16, kthread: u16) -> String {
+    pub(super) fn parks(&mut self, slot: u16, kthread: u16) -> String {
         self.does(|a, out| {
             let park = a.park(ProcSlot(slot), KthreadIdx(kthread), false, out);
             assert_eq!(park, Park::Stands);
         })
     }
 
-    fn parks_in_flight(&mut self, slot: u16, kthread: u16, expected: Park) -> String {
+    pub(super) fn parks_in_flight(&mut self, slot: u16, kthread: u16, expected: Park) -> String {
         self.does(|a, out| {
             let park = a.park(ProcSlot(slot), KthreadIdx(kthread), true, out);
             assert_eq!(park, expected);
         })
     }
 
-    fn parks_last(&mut self, slot: u16, kthread: u16, us: u64) -> String {
+    pub(super) fn parks_last(&mut self, slot: u16, kthread: u16, us: u64) -> String {
         let done = self.parks(slot, kthread);
         let deadline = Micros(self.now.0 + us);
         self.arbiter.set_timer(ProcSlot(slot), deadline);
         done
     }
 
-    fn packet(&mut self, slot: u16) -> (u16, String) {
+    pub(super) fn packet(&mut self, slot: u16) -> (u16, String) {
         let mut kthread = KthreadIdx(0);
         let done = self.does(|a, out| kthread = a.kthread_for_packet(ProcSlot(slot), out));
         (kthread.0, done)
     }
 
     /// From now on these kthreads' queues stand still, and no others.
-    fn busy(&mut self, threads: &[(u16, u16)]) {
+    pub(super) fn busy(&mut self, threads: &[(u16, u16)]) {
         self.queued.behind = threads
             .iter()
             .map(|&(slot, kthread)| (ProcSlot(slot), KthreadIdx(kthread)))
             .collect();
     }
 
+    /// From now on these kthreads have messages that nobody has read, and no others.
+    pub(super) fn unread(&mut self, threads: &[(u16, u16)]) {
+        self.queued.unread = threads
+            .iter()
+            .map(|&(slot, kthread)| (ProcSlot(slot), KthreadIdx(kthread)))
+            .collect();
+    }
+
     /// Five microseconds pass.
-    fn tick(&mut self) -> String {
+    pub(super) fn tick(&mut self) -> String {
         self.now = Micros(self.now.0 + 5);
         let (now, mut queued) = (self.now, std::mem::take(&mut self.queued));
         let done = self.does(|a, out| {
@@ -88,7 +96,7 @@ impl Story {
         done
     }
 
-    fn active(&self, slot: u16) -> Vec<u16> {
+    pub(super) fn active(&self, slot: u16) -> Vec<u16> {
         let active = self.arbiter.active(ProcSlot(slot));
         active.iter().map(|k| k.0).collect()
     }
