@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -67,22 +68,41 @@ static uint32_t owner_name(const struct kthread *k)
 	return ((uint32_t)getpid() << 8 | (uint32_t)k->idx) + 1;
 }
 
+static void core_unmap(struct kthread *k, int core)
+{
+	uint32_t me = owner_name(k);
+
+	if (k->rt->core_map && core >= 0)
+		atomic_compare_exchange_strong(&k->rt->core_map[core], &me, 0);
+}
+
 static void core_claim(struct kthread *k)
 {
 	uint32_t nobody = 0;
 
-	if (k->rt->core_map && k->core >= 0 &&
-	    !atomic_compare_exchange_strong(&k->rt->core_map[k->core], &nobody, owner_name(k)))
+	if (!k->rt->core_map || k->core < 0)
+		return;
+	if (!atomic_compare_exchange_strong(&k->rt->core_map[k->core], &nobody, owner_name(k)))
 		rt_count(k, RT_double_core);
+	/* in this order, as rt_core_map_leave has it the other way round */
+	if (atomic_load(&k->rt->left_core_map))
+		core_unmap(k, k->core);
 }
 
 static void core_release(struct kthread *k)
 {
-	uint32_t me = owner_name(k);
-
-	if (k->rt->core_map && k->core >= 0)
-		atomic_compare_exchange_strong(&k->rt->core_map[k->core], &me, 0);
+	core_unmap(k, k->core);
 	k->core = -1;
+}
+
+void rt_core_map_leave(struct rt *rt)
+{
+	int i, core;
+
+	atomic_store(&rt->left_core_map, true);
+	for (i = 0; i < rt->cfg.kthreads; i++)
+		for (core = 0; core < NCPU; core++)
+			core_unmap(&rt->kthreads[i], core);
 }
 
 /* Blocks until the I/O kernel gives a core, and checks what it gave. */
@@ -193,7 +213,16 @@ void rt_park_idle(struct kthread *k)
 			rt_count(k, RT_timer_wakes);
 	} else if (untouched(k) && atomic_load(&rt->active) == 1) {
 		rt_count(k, RT_early_wakes);
+		if (deadline - woken > atomic_load(&rt->early_us))
+			atomic_store(&rt->early_us, deadline - woken);
 	}
+}
+
+bool rt_has_core(struct kthread *k)
+{
+	struct pollfd efd = { k->efd, POLLIN, 0 };
+
+	return poll(&efd, 1, 0) != 0 || atomic_load(&k->running);
 }
 
 void rt_joined(struct kthread *k, uint64_t payload)

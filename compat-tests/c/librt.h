@@ -157,6 +157,8 @@ struct rt {
 	struct park_record *parks;
 	atomic_uint	nr_parks;
 	_Atomic uint32_t *core_map;
+	atomic_bool	left_core_map;
+	_Atomic uint64_t early_us;	/* the earliest of the early_wakes, by so much */
 	atomic_bool	hung_up;	/* the I/O kernel closed the socket */
 	atomic_bool	cores_seen[NCPU];
 };
@@ -196,6 +198,8 @@ static inline shmptr_t rt_shmptr(const struct rt *rt, const void *p)
 
 void rt_kthreads_start(struct rt *rt);
 void rt_core_map_open(struct rt *rt);
+/* Gives back what the process holds there: the I/O kernel sees its end later. */
+void rt_core_map_leave(struct rt *rt);
 /* SIGUSR1 came since the last park. */
 bool rt_preempted(void);
 /* Parks with the given command and payload, until given a core again. */
@@ -210,6 +214,8 @@ void rt_park_preempted(struct kthread *k);
 void rt_joined(struct kthread *k, uint64_t payload);
 /* Looks congested to the I/O kernel, or no longer. */
 void rt_set_congested(struct kthread *k, bool on);
+/* k has a core, or one was given to it and it has not run yet. */
+bool rt_has_core(struct kthread *k);
 /* Joins that must come and have not. */
 unsigned int rt_joins_missing(struct rt *rt);
 /* Parked kthreads with messages in their rxq. */

@@ -203,9 +203,9 @@ static void report(struct rt *rt)
 		printf(",\"%s\":%lu", names[i], sum(rt, i));
 	for (i = 0; rt->prog->counters && rt->prog->counters[i]; i++)
 		printf(",\"%s\":%lu", rt->prog->counters[i], sum(rt, RT_OWN_COUNTERS + i));
-	printf(",\"attached\":%d,\"hung_up\":%d,\"lost_completions\":%u,\"joins_missing\":%u,\"stranded\":%u",
+	printf(",\"attached\":%d,\"hung_up\":%d,\"lost_completions\":%u,\"joins_missing\":%u,\"stranded\":%u,\"early_us\":%lu",
 	       atomic_load(&rt->attached), rt->hung_up, rt_tx_pending(rt), rt_joins_missing(rt),
-	       rt_stranded(rt));
+	       rt_stranded(rt), atomic_load(&rt->early_us));
 	printf(",\"cores\":[");
 	for (i = 0; i < NCPU; i++) {
 		if (!atomic_load(&rt->cores_seen[i]))
@@ -251,6 +251,7 @@ int rt_main(const struct rt_program *prog, int argc, char **argv)
 	wait_for_end(&rt, signals);
 	drain(&rt);
 	report(&rt);
+	rt_core_map_leave(&rt);
 	rt_region_forget(&rt);
 	/* Kthreads are running or parked for ever: no exit handlers. */
 	_exit(0);

@@ -138,7 +138,18 @@ static bool send_to_nobody(struct kthread *k)
 			  OLFLAG_IPV4 | OLFLAG_IP_CHKSUM);
 }
 
-/* The keeper's rounds; true after the last. */
+/* Nobody but k has a core, or is about to run on one. */
+static bool alone(struct kthread *k)
+{
+	int i;
+
+	for (i = 0; i < k->rt->cfg.kthreads; i++)
+		if (i != k->idx && rt_has_core(&k->rt->kthreads[i]))
+			return false;
+	return true;
+}
+
+/* The keeper's rounds; true after the last, if it was alone then. */
 static bool settled(struct kthread *k, uint64_t now)
 {
 	uint64_t completions = k->counters[RT_completions];
@@ -149,8 +160,10 @@ static bool settled(struct kthread *k, uint64_t now)
 		pings = 0;
 	if (pings > 0 && (completions == completions_before || now - pinged_us < SETTLE_US))
 		return false;
-	if (pings == SETTLE_ROUNDS)
-		return true;
+	if (pings == SETTLE_ROUNDS) {
+		pings = 0;
+		return alone(k);
+	}
 	if (send_to_nobody(k)) {
 		pings++;
 		pinger = k->idx;

@@ -179,7 +179,7 @@ fn ping_both_ways() {
     child.wait_line(|l| l.contains("spawning"));
     must(
         peer.command("ping")
-            .args(["-q", "-n", "-c", "5", "-i", "0.2", "-W", "20", &config.ip()]),
+            .args(["-q", "-n", "-c", "5", "-i", "0.2", "-w", "60", &config.ip()]),
     );
     assert_success(child, SHORT);
     suite.host.finish();
