@@ -6,7 +6,8 @@
 //! the CPU and need neither.
 //!
 //! DPDK has room for about a hundred external regions, and VFIO for 256 mappings.
-//! Beyond that a runtime is served all the same: no byte of its region gets a
+//! Beyond that, and where addresses are physical and pages are not huge, a runtime
+//! is served all the same: no byte of its region gets a
 //! device address, so each of its frames is copied.
 //!
 //! Threads: regions are mapped and unmapped by the control thread while the
@@ -22,6 +23,11 @@ use dpdk_sys as sys;
 
 use super::eal::strerror;
 use crate::port::dma::{DmaMapper, Iova};
+
+/// Bytes of the smallest page that stays where it is. The kernel moves ordinary
+/// pages (compaction, NUMA balancing, swap), and nothing pins them where addresses
+/// are physical: a device would go on reading what is no longer the runtime's.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// Maps regions for one device, until it is [closed](DpdkDma::close).
 #[derive(Debug)]
@@ -229,6 +235,9 @@ impl DmaMapper for DpdkDma {
         if !page_size.is_power_of_two() || len == 0 || !len.is_multiple_of(page_size) {
             return Err(format!("{len} bytes are not whole pages of {page_size}"));
         }
+        if self.physical && page_size < HUGE_PAGE {
+            return Ok(nowhere());
+        }
         let iova = self.iova(base, len, page_size)?;
         match self.register(&mut state, (base, len, page_size), &iova) {
             Ok(()) => Ok(iova),
@@ -355,12 +364,14 @@ mod tests {
 
         // The EAL runs with virtual addresses, so those stand in for physical ones.
         dma.physical = true;
-        let iova = dma.map(at(3), LEN, PAGE).unwrap();
+        let iova = dma.iova(at(3), LEN, PAGE).unwrap();
         assert_eq!(
             iova.of(at(3), 5000, 1500),
             Some(at(3).as_ptr().addr() as u64 + 5000)
         );
-        dma.unmap(at(3), LEN);
+        // Ordinary pages move, so a device is given none of them.
+        assert_eq!(dma.map(at(3), LEN, PAGE), Ok(nowhere()));
+        assert_eq!(count(&dma), 0);
 
         dma.close();
         assert!(dma.map(at(0), LEN, PAGE).is_err(), "closed");
