@@ -135,7 +135,7 @@ if [ $mode = veth ]; then
 	grep attached "$dir/iokerneld" | sed 's/^/    /'
 
 	step "Linux pings it"
-	in_peer ping -c 4 -i 0.3 192.168.1.3 | sed 's/^/    /'
+	in_peer ping -c 4 -i 0.3 -w 30 192.168.1.3 | sed 's/^/    /'
 
 	step "Linux sends it UDP"
 	in_peer bash -c '
