@@ -123,23 +123,15 @@ impl Loans {
     pub fn take_back(&mut self, tag: u64, slot: ProcSlot) -> Returned {
         #[allow(clippy::cast_possible_truncation, reason = "the tag's two halves")]
         let (buf, generation) = (BufIdx(tag as u32), (tag >> 32) as u32);
-        let Some(record) = self.records.get_mut(buf.index()) else {
-            return Returned::Bad;
-        };
-        if record.generation != generation {
-            return Returned::Bad;
+        match self.records.get(buf.index()) {
+            Some(record) if record.generation == generation => self.reclaim(buf, slot),
+            _ => Returned::Bad,
         }
-        if record.holder == slot.0 {
-            record.holder = NOBODY;
-            return Returned::Free(buf);
-        }
-        if record.holder == GROUP {
-            return self.leave_group(buf, slot);
-        }
-        Returned::Bad
     }
 
-    /// Takes back what `slot` still holds of buffer `buf`, for its departure.
+    /// Takes back what `slot` holds of buffer `buf`, whatever the tag: for a
+    /// departure, and for a tag that was checked.
+    #[inline]
     pub fn reclaim(&mut self, buf: BufIdx, slot: ProcSlot) -> Returned {
         let record = &mut self.records[buf.index()];
         if record.holder == slot.0 {
