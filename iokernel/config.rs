@@ -16,6 +16,8 @@ use std::ffi::OsString;
 use cli::{Cli, Word};
 use file::FileConfig;
 
+use crate::steering::SteeringSpec;
+
 pub use cpu_list::CpuListError;
 
 /// The checked configuration.
@@ -24,7 +26,7 @@ pub struct Config {
     /// Where frames come from and go to.
     pub port: PortChoice,
     /// Which kthread gets a packet.
-    pub policy: Policy,
+    pub steering: SteeringSpec,
     /// CPUs that may run runtimes, ascending, each once; `None`: all that are left.
     pub cores: Option<Vec<u16>>,
     /// CPU of the polling loop; `None`: the first of package 0 after CPU 0.
@@ -71,14 +73,6 @@ pub enum DpdkPort {
     Name(String),
 }
 
-/// Flow steering.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Policy {
-    /// Upstream's: the RSS hash modulo the active kthreads.
-    Modulo,
-}
-
 /// What an idle polling loop does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Idle {
@@ -92,7 +86,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             port: PortChoice::Dpdk(DpdkPort::Id(0)),
-            policy: Policy::Modulo,
+            steering: SteeringSpec::default(),
             cores: None,
             dataplane_core: None,
             control_core: None,
@@ -210,10 +204,13 @@ fn merge(cli: Cli, file: FileConfig) -> Result<Config, Stop> {
             .port
             .or(file.port)
             .map_or(Ok(defaults.port), |t| cli::port(&t))?,
-        policy: cli
-            .policy
-            .or(file.policy)
-            .map_or(Ok(defaults.policy), |t| cli::policy(&t))?,
+        steering: SteeringSpec {
+            policy: cli
+                .policy
+                .or(file.policy)
+                .map_or(Ok(defaults.steering.policy), |t| cli::policy(&t))?,
+            ..defaults.steering
+        },
         cores,
         dataplane_core: cli::cpu("dataplane-core", cli.dataplane_core.or(file.dataplane_core))?,
         control_core: cli::cpu("control-core", cli.control_core.or(file.control_core))?,

@@ -13,6 +13,7 @@ pub mod cores;
 pub mod dataplane;
 pub mod hint;
 pub mod ids;
+pub mod pages;
 pub mod port;
 pub mod proc;
 pub mod stats;

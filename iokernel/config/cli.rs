@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use super::{DpdkPort, Idle, Policy, PortChoice, Stop, usage};
+use super::{DpdkPort, Idle, PortChoice, Stop, usage};
+use crate::steering::Policy;
 
 /// A drop-in iokerneld for Shenango.
 #[derive(Debug, Parser)]
@@ -17,7 +18,7 @@ pub(super) struct Cli {
     /// Where frames come from: dpdk[:ID or device name], or loopback (between local runtimes only) [default: dpdk:0]
     #[arg(long, value_name = "PORT")]
     pub(super) port: Option<String>,
-    /// Which kthread gets a packet: modulo (alias shenango) [default: modulo]
+    /// Which kthread gets a packet: flow-table (alias calisto), buckets, hybrid, kthread-table (alias caladan) or modulo (alias shenango) [default: flow-table]
     #[arg(long, value_name = "NAME")]
     pub(super) policy: Option<String>,
     /// CPUs that may run runtimes, such as 2-7,10 [default: all but the two below]
@@ -128,12 +129,12 @@ pub(super) fn port(text: &str) -> Result<PortChoice, Stop> {
 }
 
 pub(super) fn policy(text: &str) -> Result<Policy, Stop> {
-    match text {
-        "modulo" | "shenango" => Ok(Policy::Modulo),
-        _ => Err(usage(format_args!(
-            "--policy {text}: must be modulo (alias shenango)"
-        ))),
-    }
+    Policy::named(text).ok_or_else(|| {
+        let names = Policy::ALL.map(Policy::name);
+        let [most @ .., last] = &names;
+        let most = most.join(", ");
+        usage(format_args!("--policy {text}: must be {most} or {last}"))
+    })
 }
 
 pub(super) fn idle(text: &str) -> Result<Idle, Stop> {

@@ -1,6 +1,7 @@
 //! Every refusal, and what the defaults are.
 
 use super::*;
+use crate::steering::Policy;
 
 fn parse(args: &[&str]) -> Result<Config, Stop> {
     parse_as("iokerneld", args)
@@ -44,7 +45,7 @@ fn no_flags_mean_what_upstream_does() {
     let config = parse(&[]).unwrap();
     assert_eq!(config, Config::default());
     assert_eq!(config.port, PortChoice::Dpdk(DpdkPort::Id(0)));
-    assert_eq!(config.policy, Policy::Modulo);
+    assert_eq!(config.steering, SteeringSpec::default());
     assert_eq!(
         (config.smt, config.huge_pages, config.shm_mode),
         (true, true, 0o777)
@@ -82,7 +83,10 @@ fn every_flag_arrives() {
         config,
         Config {
             port: PortChoice::Loopback,
-            policy: Policy::Modulo,
+            steering: SteeringSpec {
+                policy: Policy::Modulo,
+                ..SteeringSpec::default()
+            },
             cores: Some(vec![2, 3, 5]),
             dataplane_core: Some(1),
             control_core: Some(0),
@@ -151,7 +155,10 @@ fn wrong_values_are_refused_by_name() {
     for (args, part) in [
         (["--port", "eth0"], "--port eth0: must be"),
         (["--port", "dpdk:"], "--port dpdk:: must be"),
-        (["--policy", "magic"], "--policy magic: must be modulo"),
+        (
+            ["--policy", "magic"],
+            "--policy magic: must be modulo, kthread-table, flow-table, buckets or hybrid",
+        ),
         (
             ["--cores", "3-1"],
             "--cores 3-1: the range 3-1 runs backwards",

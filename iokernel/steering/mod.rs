@@ -5,3 +5,6 @@
 //! steered by a policy.
 
 pub mod modulo;
+pub mod spec;
+
+pub use spec::{Affinity, Policy, SteeringSpec};
