@@ -3,36 +3,65 @@
 //! One writer, the polling loop; anyone may read. A count costs a load and a
 //! store of a line that only the loop writes: no locked instruction.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+/// A set of counters: an enum with a name and an explanation for each.
+pub trait CounterSet: Copy + 'static {
+    /// All counters, in order.
+    const ALL: &'static [Self];
+
+    /// Its place in [`CounterSet::ALL`].
+    fn index(self) -> usize;
+}
+
 macro_rules! counters {
-    ($( $(#[doc = $doc:literal])+ $name:ident = $label:literal, )*) => {
-        /// What is counted. Labels are upstream's where upstream counts the same.
+    (
+        $(#[doc = $what:literal])+
+        $set:ident {
+            $( $(#[doc = $doc:literal])+ $name:ident = $label:literal, )*
+        }
+    ) => {
+        $(#[doc = $what])+
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(usize)]
-        pub enum Counter { $( $(#[doc = $doc])+ $name, )* }
+        pub enum $set { $( $(#[doc = $doc])+ $name, )* }
 
-        impl Counter {
+        impl $set {
             /// All counters, in order.
-            pub const ALL: &[Counter] = &[$(Counter::$name),*];
+            pub const ALL: &[$set] = &[$($set::$name),*];
 
             /// The name shown to people and programs.
             pub fn label(self) -> &'static str {
-                match self { $(Counter::$name => $label),* }
+                match self { $($set::$name => $label),* }
             }
 
             /// One line of explanation.
             pub fn help(self) -> &'static str {
-                match self { $(Counter::$name => concat!($($doc),+).trim_ascii()),* }
+                match self { $($set::$name => concat!($($doc),+).trim_ascii()),* }
+            }
+        }
+
+        impl $crate::stats::CounterSet for $set {
+            const ALL: &'static [$set] = $set::ALL;
+
+            #[inline]
+            fn index(self) -> usize {
+                self as usize
             }
         }
     };
 }
 
+mod steering;
+pub use steering::SteerCounter;
+
 counters! {
+    /// What is counted. Labels are upstream's where upstream counts the same.
+    Counter {
     /// Frames taken from the port.
     RxPulled = "RX_PULLED",
     /// Frames put into an rxq.
@@ -95,43 +124,68 @@ counters! {
     Faults = "FAULTS",
     /// Buffers taken back from runtimes that went away.
     RxReclaimed = "RX_RECLAIMED",
+    }
 }
 
+/// The loop's counters.
+pub type Stats = Counts<Counter>;
+/// Counters of one runtime's steering.
+pub type SteerStats = Counts<SteerCounter>;
+
 /// Readable by any thread, written by one. See the module's head.
-#[derive(Debug, Clone)]
-pub struct Stats {
+#[derive(Debug)]
+pub struct Counts<C> {
     counts: Arc<[CachePadded<[AtomicU64; LINE]>]>,
+    of: PhantomData<C>,
+}
+
+impl<C> Clone for Counts<C> {
+    /// The same counters, not a copy of them.
+    fn clone(&self) -> Self {
+        Counts {
+            counts: Arc::clone(&self.counts),
+            of: PhantomData,
+        }
+    }
 }
 
 /// Counters in one (padded) cache line.
 const LINE: usize = 8;
 
-impl Default for Stats {
-    fn default() -> Stats {
-        let lines = Counter::ALL.len().div_ceil(LINE);
-        Stats {
+impl<C: CounterSet> Default for Counts<C> {
+    fn default() -> Self {
+        let lines = C::ALL.len().div_ceil(LINE);
+        Counts {
             counts: (0..lines).map(|_| CachePadded::default()).collect(),
+            of: PhantomData,
         }
     }
 }
 
-impl Stats {
+impl<C: CounterSet> Counts<C> {
     /// Adds `n`. To be called by the one writer only.
     #[inline]
-    pub fn add(&self, counter: Counter, n: u64) {
+    pub fn add(&self, counter: C, n: u64) {
         let cell = self.cell(counter);
         // Relaxed load and store: the only writer cannot lose its own counts.
         cell.store(cell.load(Ordering::Relaxed) + n, Ordering::Relaxed);
     }
 
+    /// Sets a gauge. To be called by the one writer only.
+    #[inline]
+    pub fn set(&self, counter: C, n: u64) {
+        self.cell(counter).store(n, Ordering::Relaxed);
+    }
+
     /// The count. From another thread it may be a moment old.
-    pub fn get(&self, counter: Counter) -> u64 {
+    pub fn get(&self, counter: C) -> u64 {
         self.cell(counter).load(Ordering::Relaxed)
     }
 
     #[inline]
-    fn cell(&self, counter: Counter) -> &AtomicU64 {
-        &self.counts[counter as usize / LINE][counter as usize % LINE]
+    fn cell(&self, counter: C) -> &AtomicU64 {
+        let at = counter.index();
+        &self.counts[at / LINE][at % LINE]
     }
 }
 
