@@ -6,5 +6,6 @@
 
 pub mod modulo;
 pub mod spec;
+pub mod table;
 
 pub use spec::{Affinity, Policy, SteeringSpec};

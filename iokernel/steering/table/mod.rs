@@ -1,0 +1,441 @@
+//! The flow table: 32-bit RSS hash -> home core, and how long the flow was idle.
+//!
+//! ```text
+//!   hash --mix (bijective)--> m      line = m * lines / 2^32      tag = low 20 bits of m
+//!
+//!   lines:  | 16 entries | 16 entries | ...     64 bytes each; line.rs shows an entry
+//! ```
+//!
+//! A lookup reads one cache line and no other. An entry need not hold the whole key:
+//! the values of `m` that lead to one line are consecutive, at most 2^20 of them (there
+//! are 4096 lines at least), so their low 20 bits tell them apart. Two hashes are never
+//! taken for each other.
+//!
+//! A table for N flows has 3 N entries in its lines, which is what keeps full lines
+//! rare: of N flows about one in 100,000 finds sixteen others in its line. Then the
+//! oldest of those goes (a clock: the others of the line grow older, and are young
+//! again with their next packet). No insertion fails. A hand goes round all lines, a
+//! few at each call of [`sweep`](FlowTable::sweep), and forgets idle flows.
+//!
+//! Invariant: [`len`](FlowTable::len) entries are not empty; each key has one at most.
+
+#![allow(unsafe_code, reason = "code for the processor's own vectors")]
+
+mod line;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+
+pub use self::line::Vectors;
+use self::line::{AGE_MAX, Entry, Line, TAG_BITS, WAYS, Wanted};
+#[cfg(target_arch = "x86_64")]
+pub(super) use self::line::{Avx2, Avx512};
+pub(super) use self::line::{Baseline, Isa};
+use crate::ids::{CoreId, Micros};
+use crate::pages::Pages;
+
+/// Fewest lines: with fewer, keys of one line were more than tags.
+const LINES_MIN: usize = 1 << (32 - TAG_BITS);
+/// Entries in the lines for each flow that the table is made for.
+const ENTRIES_PER_FLOW: usize = 3;
+/// Lines looked at in one [`sweep`](FlowTable::sweep).
+const SWEEP_LINES: usize = 4;
+/// Keys of one burst.
+const BURST: usize = 64;
+
+/// Where a flow's entry is, or would be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    line: u32,
+    want: Wanted,
+}
+
+/// The place of an entry: line and way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place(u32);
+
+impl Place {
+    #[inline(always)]
+    fn new(line: u32, way: u32) -> Place {
+        Place(line * WAYS as u32 + way)
+    }
+
+    /// The place as an array index, below [`FlowTable::slots`].
+    #[inline(always)]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    #[inline(always)]
+    fn line(self) -> usize {
+        self.index() / WAYS
+    }
+
+    #[inline(always)]
+    fn way(self) -> usize {
+        self.index() % WAYS
+    }
+}
+
+/// What an insertion did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inserted {
+    /// Where the new entry is.
+    pub place: Place,
+    /// The home core of the flow that made room.
+    pub evicted: Option<CoreId>,
+}
+
+/// The table. See the module's head.
+#[derive(Debug)]
+pub struct FlowTable {
+    lines: Pages<Line>,
+    /// The number of lines, as the multiplication needs it.
+    count: u32,
+    vectors: Vectors,
+    len: usize,
+    /// Where the search for an entry to evict begins; of equally old ones another goes
+    /// each time.
+    hand: u32,
+    /// The line that the next sweep begins with, when that is due, and after how long
+    /// the one behind it is.
+    swept: usize,
+    sweep_at: Micros,
+    sweep_every: u64,
+}
+
+/// A bijection, so that no two hashes become one key, that spreads what differs in
+/// few bits over all lines.
+#[inline(always)]
+pub(super) fn mix(hash: u32) -> u32 {
+    (hash ^ hash >> 15).wrapping_mul(0x9e37_79b1)
+}
+
+impl FlowTable {
+    /// Lines of a table for `flows` flows.
+    pub fn lines_for(flows: u32) -> usize {
+        (flows as usize * ENTRIES_PER_FLOW)
+            .div_ceil(WAYS)
+            .max(LINES_MIN)
+    }
+
+    /// An empty table for `flows` flows that forgets flows idle for `idle`. All its
+    /// memory is there; `pause` is called now and then while it is made.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn new(flows: u32, idle: Micros, pause: impl FnMut()) -> io::Result<FlowTable> {
+        let lines = Pages::<Line>::zeroed(FlowTable::lines_for(flows), pause)?;
+        // A touched entry has age 0; AGE_MAX rounds make it oldest, the next forgets it.
+        let round = idle.0 / u64::from(AGE_MAX);
+        Ok(FlowTable {
+            count: u32::try_from(lines.len()).map_err(io::Error::other)?,
+            // Rounded up: a flow may be remembered for longer, not forgotten earlier.
+            sweep_every: (round * SWEEP_LINES as u64).div_ceil(lines.len() as u64),
+            lines,
+            vectors: Vectors::widest(),
+            len: 0,
+            hand: 0,
+            swept: 0,
+            sweep_at: Micros(0),
+        })
+    }
+
+    /// Uses these vectors, which are [available](Vectors::available).
+    ///
+    /// # Panics
+    /// When this processor has them not.
+    pub fn use_vectors(&mut self, vectors: Vectors) {
+        assert!(Vectors::available().contains(&vectors));
+        self.vectors = vectors;
+    }
+
+    /// The vectors that it uses.
+    #[inline]
+    pub fn vectors(&self) -> Vectors {
+        self.vectors
+    }
+
+    /// Entries that are not empty.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True without any entry.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Entries in all lines, empty ones too.
+    pub fn slots(&self) -> usize {
+        self.lines.len() * WAYS
+    }
+
+    /// Bytes of its lines.
+    pub fn bytes(&self) -> usize {
+        self.lines.bytes()
+    }
+
+    /// The key of an RSS hash.
+    #[inline(always)]
+    pub fn key(&self, hash: u32) -> Key {
+        let m = mix(hash);
+        #[allow(clippy::cast_possible_truncation, reason = "below the number of lines")]
+        let line = (u64::from(m) * u64::from(self.count) >> 32) as u32;
+        Key {
+            line,
+            want: Wanted::new(m & ((1 << TAG_BITS) - 1)),
+        }
+    }
+
+    /// Asks the cache for the line of a key.
+    #[inline(always)]
+    pub fn prefetch(&self, key: Key) {
+        if let Some(line) = self.lines.get(key.line as usize) {
+            crate::hint::prefetch_read(line);
+        }
+    }
+
+    /// The entry of a key.
+    ///
+    /// # Safety
+    /// The processor has the instruction set `I`: [`Self::vectors`] says so.
+    #[inline(always)]
+    pub(super) unsafe fn find<I: Isa>(&self, key: Key) -> Option<Place> {
+        // SAFETY: the caller's promise.
+        let found = unsafe { I::find(&self.lines[key.line as usize], key.want) };
+        (found != 0).then(|| Place::new(key.line, found.trailing_zeros()))
+    }
+
+    /// Adds an entry for a key that has none. If its line is full the oldest entry goes
+    /// that is not `busy`, or the oldest of all if all are.
+    ///
+    /// # Safety
+    /// The processor has the instruction set `I`: [`Self::vectors`] says so.
+    #[inline(always)]
+    pub(super) unsafe fn insert<I: Isa>(
+        &mut self,
+        key: Key,
+        core: CoreId,
+        busy: impl Fn(Place) -> bool,
+    ) -> Inserted {
+        let line = &mut self.lines[key.line as usize];
+        // SAFETY: the caller's promise.
+        let empty = unsafe { I::empty(line) };
+        let entry = key.want.entry(number(core));
+        if empty != 0 {
+            let way = empty.trailing_zeros();
+            line.set(way as usize, entry);
+            self.len += 1;
+            return Inserted {
+                place: Place::new(key.line, way),
+                evicted: None,
+            };
+        }
+        let way = self.oldest(key.line, busy);
+        let line = &mut self.lines[key.line as usize];
+        let old = line.entry(way as usize);
+        for way in 0..WAYS {
+            // The greatest age is left to the sweep: only it knows time.
+            line.set(way, line.entry(way).older(AGE_MAX - 1));
+        }
+        line.set(way as usize, entry);
+        Inserted {
+            place: Place::new(key.line, way),
+            evicted: Some(CoreId(old.core().into())),
+        }
+    }
+
+    #[cold]
+    fn oldest(&mut self, line: u32, busy: impl Fn(Place) -> bool) -> u32 {
+        self.hand = self.hand.wrapping_add(1);
+        let entries = &self.lines[line as usize];
+        let ways = (0..WAYS as u32).map(|i| (self.hand + i) % WAYS as u32);
+        let oldest = ways.max_by_key(|&way| {
+            (
+                !busy(Place::new(line, way)),
+                entries.entry(way as usize).age(),
+            )
+        });
+        oldest.expect("a line has entries")
+    }
+
+    #[inline(always)]
+    fn entry(&self, place: Place) -> Entry {
+        self.lines[place.line()].entry(place.way())
+    }
+
+    /// The home core in an entry.
+    #[inline(always)]
+    pub fn core(&self, place: Place) -> CoreId {
+        CoreId(self.entry(place).core().into())
+    }
+
+    /// Changes the home core in an entry, which is young again.
+    #[inline(always)]
+    pub fn set_core(&mut self, place: Place, core: CoreId) {
+        let entry = self.entry(place).fresh().with_core(number(core));
+        self.lines[place.line()].set(place.way(), entry);
+    }
+
+    /// A packet of the flow came: its entry is young again. Writes only if it was not.
+    #[inline(always)]
+    pub fn touch(&mut self, place: Place) {
+        let entry = self.entry(place);
+        if entry.age() != 0 {
+            self.lines[place.line()].set(place.way(), entry.fresh());
+        }
+    }
+
+    /// The home core of each flow, for a burst: the lines are all asked for first.
+    ///
+    /// # Panics
+    /// If `cores` is shorter than `hashes`.
+    pub fn lookup_burst(&mut self, hashes: &[u32], cores: &mut [Option<CoreId>]) {
+        match self.vectors {
+            // SAFETY: every processor has the baseline.
+            Vectors::Baseline => unsafe { self.lookup::<Baseline>(hashes, cores) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: use_vectors() and widest() give available vectors only.
+            Vectors::Avx2 => unsafe { self.lookup_avx2(hashes, cores) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: use_vectors() and widest() give available vectors only.
+            Vectors::Avx512 => unsafe { self.lookup_avx512(hashes, cores) },
+        }
+    }
+
+    /// The home core of a flow; `core` for one that had none before. For a burst.
+    ///
+    /// # Panics
+    /// If `cores` is shorter than `hashes`.
+    pub fn lookup_or_insert_burst(&mut self, hashes: &[u32], core: CoreId, cores: &mut [CoreId]) {
+        match self.vectors {
+            // SAFETY: every processor has the baseline.
+            Vectors::Baseline => unsafe { self.upsert::<Baseline>(hashes, core, cores) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: use_vectors() and widest() give available vectors only.
+            Vectors::Avx2 => unsafe { self.upsert_avx2(hashes, core, cores) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: use_vectors() and widest() give available vectors only.
+            Vectors::Avx512 => unsafe { self.upsert_avx512(hashes, core, cores) },
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    unsafe fn lookup_avx2(&mut self, hashes: &[u32], cores: &mut [Option<CoreId>]) {
+        // SAFETY: the feature is enabled here.
+        unsafe { self.lookup::<Avx2>(hashes, cores) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn lookup_avx512(&mut self, hashes: &[u32], cores: &mut [Option<CoreId>]) {
+        // SAFETY: the feature is enabled here.
+        unsafe { self.lookup::<Avx512>(hashes, cores) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    unsafe fn upsert_avx2(&mut self, hashes: &[u32], core: CoreId, cores: &mut [CoreId]) {
+        // SAFETY: the feature is enabled here.
+        unsafe { self.upsert::<Avx2>(hashes, core, cores) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn upsert_avx512(&mut self, hashes: &[u32], core: CoreId, cores: &mut [CoreId]) {
+        // SAFETY: the feature is enabled here.
+        unsafe { self.upsert::<Avx512>(hashes, core, cores) }
+    }
+
+    #[inline(always)]
+    fn prefetch_burst(&self, hashes: &[u32]) {
+        if hashes.len() > 1 {
+            for &hash in hashes {
+                self.prefetch(self.key(hash));
+            }
+        }
+    }
+
+    /// # Safety
+    /// The processor has `I`.
+    #[inline(always)]
+    unsafe fn lookup<I: Isa>(&mut self, hashes: &[u32], cores: &mut [Option<CoreId>]) {
+        assert!(cores.len() >= hashes.len());
+        for (hashes, cores) in hashes.chunks(BURST).zip(cores.chunks_mut(BURST)) {
+            self.prefetch_burst(hashes);
+            for (&hash, core) in hashes.iter().zip(cores) {
+                // SAFETY: the caller's promise.
+                *core = unsafe { self.find::<I>(self.key(hash)) }.map(|place| {
+                    self.touch(place);
+                    self.core(place)
+                });
+            }
+        }
+    }
+
+    /// # Safety
+    /// The processor has `I`.
+    #[inline(always)]
+    unsafe fn upsert<I: Isa>(&mut self, hashes: &[u32], new: CoreId, cores: &mut [CoreId]) {
+        assert!(cores.len() >= hashes.len());
+        for (hashes, cores) in hashes.chunks(BURST).zip(cores.chunks_mut(BURST)) {
+            self.prefetch_burst(hashes);
+            for (&hash, core) in hashes.iter().zip(cores) {
+                let key = self.key(hash);
+                // SAFETY: the caller's promise.
+                *core = if let Some(place) = unsafe { self.find::<I>(key) } {
+                    self.touch(place);
+                    self.core(place)
+                } else {
+                    // SAFETY: the caller's promise.
+                    unsafe { self.insert::<I>(key, new, |_| false) };
+                    new
+                };
+            }
+        }
+    }
+
+    /// Lets the flows of a few lines grow older, if that is due; `forgotten` hears the
+    /// home core of each that was idle for too long.
+    #[inline]
+    pub fn sweep(&mut self, now: Micros, forgotten: impl FnMut(CoreId)) {
+        if now >= self.sweep_at {
+            self.sweep_at = Micros(now.0 + self.sweep_every);
+            self.sweep_lines(forgotten);
+        }
+    }
+
+    fn sweep_lines(&mut self, mut forgotten: impl FnMut(CoreId)) {
+        for _ in 0..SWEEP_LINES {
+            let line = &mut self.lines[self.swept];
+            for way in 0..WAYS {
+                let entry = line.entry(way);
+                if entry.is_empty() {
+                    continue;
+                }
+                if entry.age() == AGE_MAX {
+                    line.set(way, Entry(0));
+                    self.len -= 1;
+                    forgotten(CoreId(entry.core().into()));
+                } else {
+                    line.set(way, entry.older(AGE_MAX));
+                }
+            }
+            self.swept = (self.swept + 1) % self.lines.len();
+        }
+        // For the next call.
+        crate::hint::prefetch_read(&raw const self.lines[self.swept]);
+    }
+}
+
+/// A core's number as entries hold it. Cores are below 256 (`NCPU`).
+#[inline(always)]
+fn number(core: CoreId) -> u8 {
+    debug_assert!(core.0 < 256);
+    #[allow(clippy::cast_possible_truncation, reason = "below 256")]
+    let number = core.0 as u8;
+    number
+}

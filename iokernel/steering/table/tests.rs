@@ -1,0 +1,259 @@
+//! The table against a map, and at its limits.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The hand goes round in a seventh of it: 4096 us, a line of the smallest table each.
+const IDLE: Micros = Micros(7 * 4096);
+
+fn table(flows: u32) -> FlowTable {
+    FlowTable::new(flows, IDLE, || ()).expect("memory")
+}
+
+fn insert(table: &mut FlowTable, hash: u32, core: u16) -> CoreId {
+    let mut out = [CoreId(0)];
+    table.lookup_or_insert_burst(&[hash], CoreId(core), &mut out);
+    out[0]
+}
+
+fn get(table: &mut FlowTable, hash: u32) -> Option<CoreId> {
+    let mut out = [None];
+    table.lookup_burst(&[hash], &mut out);
+    out[0]
+}
+
+/// The hash that is mixed to `m`.
+fn undo(m: u32) -> u32 {
+    let h = m.wrapping_mul(0x0e8b_2f51);
+    h ^ h >> 15 ^ h >> 30
+}
+
+/// Hashes that all lead to one line of a table, from the first on.
+fn of_one_line(table: &FlowTable, line: u32, n: usize) -> Vec<u32> {
+    let first = (u64::from(line) << 32).div_ceil(u64::from(table.count));
+    let first = u32::try_from(first).expect("a line's number");
+    (first..).take(n).map(undo).collect()
+}
+
+#[test]
+fn mixing_loses_nothing() {
+    for hash in (0..1 << 16).map(|i: u32| i.wrapping_mul(65_537).rotate_left(i % 32)) {
+        assert_eq!(undo(mix(hash)), hash);
+    }
+}
+
+#[test]
+fn keys_of_one_line_have_different_tags() {
+    // The smallest table has the most keys a line; another one does not divide 2^32.
+    for flows in [1, 700_000] {
+        let table = table(flows);
+        // All keys that lead to a line somewhere in the middle.
+        let line = table.count / 3;
+        let keys = usize::try_from((1_u64 << 32).div_ceil(u64::from(table.count))).expect("few");
+        let hashes = of_one_line(&table, line, keys - 1);
+        assert!(hashes.iter().all(|&h| table.key(h).line == line));
+        let tags: std::collections::HashSet<_> = hashes
+            .iter()
+            .map(|&h| table.key(h).want.entry(0).0)
+            .collect();
+        assert_eq!(tags.len(), keys - 1);
+        assert!(keys <= 1 << TAG_BITS);
+    }
+}
+
+#[test]
+fn sizes_are_what_the_head_says() {
+    assert_eq!(FlowTable::lines_for(1), 4096);
+    assert_eq!(FlowTable::lines_for(700_000), 131_250);
+    assert_eq!(FlowTable::lines_for(16_000_000), 3_000_000);
+    assert_eq!(table(700_000).bytes(), 8_400_000);
+    assert_eq!(size_of::<Line>(), 64);
+}
+
+#[test]
+fn seven_hundred_thousand_flows_fit_with_hardly_an_eviction() {
+    let mut t = table(700_000);
+    // Hashes as a NIC gives them: pseudo-random, not a sequence.
+    let hash = |i: u32| {
+        let x = (u64::from(i) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((x ^ x >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32) as u32
+    };
+    for i in 0..700_000 {
+        insert(&mut t, hash(i), 1);
+    }
+    let there = (0..700_000)
+        .filter(|&i| get(&mut t, hash(i)).is_some())
+        .count();
+    // A few dozen hashes coincide (birthdays); those share an entry.
+    assert!(there >= 699_950, "{there} of 700,000 are there");
+    assert!(t.len() > 699_800 && t.len() <= 700_000, "{}", t.len());
+}
+
+#[test]
+fn the_seventeenth_flow_of_a_line_takes_the_place_of_the_oldest() {
+    let mut t = table(1);
+    let hashes = of_one_line(&t, 77, 40);
+    for &h in &hashes[..16] {
+        insert(&mut t, h, 3);
+    }
+    assert_eq!(t.len(), 16);
+    // One goes, all others are a step older, but those that send.
+    insert(&mut t, hashes[16], 4);
+    assert_eq!(t.len(), 16);
+    let alive: Vec<u32> = hashes[..16]
+        .iter()
+        .copied()
+        .filter(|&h| t.key_is_there(h))
+        .collect();
+    assert_eq!(alive.len(), 15);
+    let (busy, idle) = alive.split_at(11);
+    for &h in busy {
+        assert_eq!(get(&mut t, h), Some(CoreId(3)));
+    }
+    for &h in &hashes[17..17 + idle.len()] {
+        insert(&mut t, h, 5);
+        for &h in busy {
+            assert_eq!(get(&mut t, h), Some(CoreId(3)));
+        }
+    }
+    for &h in busy {
+        assert!(t.key_is_there(h), "a flow that sends outlives idle ones");
+    }
+    for &h in idle {
+        assert!(!t.key_is_there(h));
+    }
+    assert_eq!(t.len(), 16);
+}
+
+#[test]
+fn busy_entries_are_spared_as_long_as_one_is_not() {
+    let mut t = table(1);
+    let hashes = of_one_line(&t, 0, 18);
+    for &h in &hashes[..16] {
+        insert(&mut t, h, 1);
+    }
+    // SAFETY: every processor has the baseline.
+    let spared = unsafe { t.find::<Baseline>(t.key(hashes[5])) }.expect("there");
+    let key = t.key(hashes[16]);
+    // SAFETY: as above.
+    let done = unsafe { t.insert::<Baseline>(key, CoreId(2), |place| place != spared) };
+    assert_eq!(done.place, spared);
+    let key = t.key(hashes[17]);
+    // SAFETY: as above. All are busy: one goes nevertheless.
+    let done = unsafe { t.insert::<Baseline>(key, CoreId(2), |_| true) };
+    assert!(done.evicted.is_some());
+    assert_eq!(t.len(), 16);
+}
+
+#[test]
+fn idle_flows_are_forgotten_and_others_are_not() {
+    let mut t = table(1);
+    for h in 0..2000_u32 {
+        insert(&mut t, h, 9);
+    }
+    let len = t.len();
+    assert_eq!(len, 2000);
+    let rounds = |t: &mut FlowTable, from: u64, n: u64| {
+        let mut gone = 0;
+        for us in from * 4096..(from + n) * 4096 {
+            for _ in 0..2 {
+                t.sweep(Micros(us), |core| {
+                    assert_eq!(core, CoreId(9));
+                    gone += 1;
+                });
+            }
+        }
+        gone
+    };
+    assert_eq!(rounds(&mut t, 0, 6), 0, "none before its time");
+    for h in 0..500 {
+        assert!(get(&mut t, h).is_some());
+    }
+    assert_eq!(rounds(&mut t, 6, 2), 1500);
+    assert_eq!(t.len(), 500);
+    assert_eq!(rounds(&mut t, 8, 6), 500);
+    assert!(t.is_empty());
+}
+
+impl FlowTable {
+    /// Without making it young.
+    fn key_is_there(&self, hash: u32) -> bool {
+        // SAFETY: every processor has the baseline.
+        unsafe { self.find::<Baseline>(self.key(hash)) }.is_some()
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Insert(u32, u16),
+    Get(u32),
+    Move(u32, u16),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    // Few hashes, so that they come again; far apart, so that they fill a table.
+    let hash = (0..3000_u32).prop_map(|i| i.wrapping_mul(0x0100_0193));
+    let op = (0..3, hash, 0..256_u16).prop_map(|(kind, hash, core)| match kind {
+        0 => Op::Insert(hash, core),
+        1 => Op::Get(hash),
+        _ => Op::Move(hash, core),
+    });
+    prop::collection::vec(op, 1..2000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn below_its_capacity_it_is_a_map(ops in ops()) {
+        for vectors in Vectors::available() {
+            let mut t = table(60_000);
+            t.use_vectors(vectors);
+            let mut map: HashMap<u32, u16> = HashMap::new();
+            for op in &ops {
+                match *op {
+                    Op::Insert(hash, core) => {
+                        let was = *map.entry(hash).or_insert(core);
+                        prop_assert_eq!(insert(&mut t, hash, core), CoreId(was));
+                    }
+                    Op::Get(hash) => {
+                        let was = map.get(&hash).copied().map(CoreId);
+                        prop_assert_eq!(get(&mut t, hash), was);
+                    }
+                    Op::Move(hash, core) => {
+                        // SAFETY: every processor has the baseline.
+                        let place = unsafe { t.find::<Baseline>(t.key(hash)) };
+                        prop_assert_eq!(place.is_some(), map.contains_key(&hash));
+                        if let Some(place) = place {
+                            t.set_core(place, CoreId(core));
+                            map.insert(hash, core);
+                        }
+                    }
+                }
+                prop_assert_eq!(t.len(), map.len());
+            }
+        }
+    }
+
+    #[test]
+    fn beyond_its_capacity_it_holds_what_fits_and_never_a_wrong_core(
+        line in 0..4096_u32, per_line in 1..40_usize,
+    ) {
+        let mut t = table(1);
+        let hashes = of_one_line(&t, line, per_line);
+        for (i, &h) in hashes.iter().enumerate() {
+            insert(&mut t, h, u16::try_from(i % 256).unwrap());
+            prop_assert!(t.len() <= t.slots());
+        }
+        for (i, &h) in hashes.iter().enumerate() {
+            if let Some(core) = get(&mut t, h) {
+                prop_assert_eq!(usize::from(core.0), i % 256);
+            }
+        }
+        // The newest is always there.
+        prop_assert!(get(&mut t, *hashes.last().unwrap()).is_some());
+    }
+}
