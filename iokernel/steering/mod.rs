@@ -5,6 +5,7 @@
 //! steered by a policy.
 
 pub mod modulo;
+pub mod rules;
 pub mod spec;
 pub mod table;
 
