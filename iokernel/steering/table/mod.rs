@@ -177,6 +177,11 @@ impl FlowTable {
         self.lines.bytes()
     }
 
+    /// Where its lines are: what kind of pages they got can be seen there.
+    pub fn address(&self) -> usize {
+        self.lines.as_ptr().addr()
+    }
+
     /// The key of an RSS hash.
     #[inline(always)]
     pub fn key(&self, hash: u32) -> Key {
@@ -277,6 +282,16 @@ impl FlowTable {
     pub fn set_core(&mut self, place: Place, core: CoreId) {
         let entry = self.entry(place).fresh().with_core(number(core));
         self.lines[place.line()].set(place.way(), entry);
+    }
+
+    /// Gives the flow of a hash another home core. False if it has no entry.
+    pub fn set_home(&mut self, hash: u32, core: CoreId) -> bool {
+        // SAFETY: every processor has the baseline.
+        let place = unsafe { self.find::<Baseline>(self.key(hash)) };
+        if let Some(place) = place {
+            self.set_core(place, core);
+        }
+        place.is_some()
     }
 
     /// A packet of the flow came: its entry is young again. Writes only if it was not.
