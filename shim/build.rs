@@ -39,7 +39,13 @@ const TYPES: &[&str] = &[
 ];
 
 /// Types of which only pointers are passed on.
-const OPAQUE: &[&str] = &["rte_mempool", "rte_device", "rte_bus", "rte_memzone", "rte_hash"];
+const OPAQUE: &[&str] = &[
+    "rte_mempool",
+    "rte_device",
+    "rte_bus",
+    "rte_memzone",
+    "rte_hash",
+];
 
 /// Gives the constants of wrapper.h the names that DPDK has for them.
 #[derive(Debug)]
