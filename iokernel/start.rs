@@ -21,7 +21,7 @@ use calisto::dataplane::{Dataplane, Idle, Parts, Stopped};
 use calisto::port::Port;
 use calisto::port::dma::{DmaMapper, NoDma};
 use calisto::port::loopback::Loopback;
-use calisto::stats::{Counter, Stats};
+use calisto::stats::{Stats, SteerStats};
 use calisto::time::Clock;
 
 /// Runs the daemon until it is told to stop.
@@ -145,6 +145,7 @@ fn serve<P: Port>(
     log::info!("port: {}", port.info());
     let clock = Clock::calibrate();
     let stats = Stats::default();
+    let steer_totals = SteerStats::default();
     let watch = WakeWatch::new();
     let (control_end, dataplane_end) = channel();
     let server = Server::spawn(ServerConfig {
@@ -153,6 +154,7 @@ fn serve<P: Port>(
         ingress_shmid: segment.shmid(),
         mapper,
         allow_uids: config.allow_uids.clone(),
+        steering: config.steering,
         runtime_cores: u16::try_from(cores.runtime.len()).expect("at most NCPU cores"),
         control_cpu: Some(cores.control_cpu.0),
         park_cpus: vec![cores.park_cpu.0],
@@ -182,6 +184,7 @@ fn serve<P: Port>(
         effects: Effects::new(watch, cpus),
         clock,
         stats: stats.clone(),
+        steer_totals: steer_totals.clone(),
         idle: idle(config, cores),
     });
     log::info!("iokerneld: ready, polling on CPU {}", cores.dataplane_cpu);
@@ -189,11 +192,8 @@ fn serve<P: Port>(
     if server.join().is_err() {
         anyhow::bail!("the control thread panicked");
     }
-    for counter in Counter::ALL {
-        let count = stats.get(*counter);
-        if count > 0 {
-            log::info!("stats: {} {count}", counter.label());
-        }
+    for (label, count) in stats.nonzero().chain(steer_totals.nonzero()) {
+        log::info!("stats: {label} {count}");
     }
     Ok(stopped)
 }

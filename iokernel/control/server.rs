@@ -26,6 +26,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::thread::CpuSet;
 
 use crate::port::dma::DmaMapper;
+use crate::steering::SteeringSpec;
 
 use super::checks::{Candidate, Context};
 use super::kthreads;
@@ -59,6 +60,8 @@ pub struct ServerConfig {
     pub mapper: Arc<dyn DmaMapper>,
     /// Users whose runtimes may attach; `None`: anybody's.
     pub allow_uids: Option<Vec<u32>>,
+    /// How flows are steered.
+    pub steering: SteeringSpec,
     /// Cores that guarantees may sum up to.
     pub runtime_cores: u16,
     /// CPU of the control thread; `None`: anywhere.

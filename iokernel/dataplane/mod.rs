@@ -21,6 +21,7 @@ mod leave;
 pub mod loans;
 pub mod macs;
 mod rx;
+mod steer;
 #[cfg(test)]
 mod tests;
 mod tx;
@@ -33,7 +34,8 @@ use crate::cores::arbiter::{Arbiter, Decisions};
 use crate::ids::{BufIdx, KthreadIdx, Micros, ProcSlot};
 use crate::port::{Port, RX_BURST_SIZE, RxFrame, TxToken};
 use crate::proc::Proc;
-use crate::stats::{Counter, Stats};
+use crate::stats::{Counter, Stats, SteerStats};
+use crate::steering::rules::RuleSet;
 use crate::time::{Clock, Ticks};
 use effects::Effects;
 use loans::{Loans, MAX_PROCS};
@@ -91,6 +93,8 @@ pub struct Parts<P> {
     pub clock: Clock,
     /// Where to count.
     pub stats: Stats,
+    /// Where to count what all runtimes' steering does.
+    pub steer_totals: SteerStats,
     /// What to do when there is nothing to do.
     pub idle: Idle,
 }
@@ -127,6 +131,15 @@ pub struct Dataplane<P> {
     tx_turn: usize,
     overflow_turn: usize,
     frames: Box<[RxFrame; RX_BURST_SIZE]>,
+    receivers: Box<[rx::Receiver; RX_BURST_SIZE]>,
+    burst: Box<steer::Burst>,
+    /// The operator's rules for steering.
+    rules: Box<RuleSet>,
+    steer_totals: SteerStats,
+    /// Whose turn it was last to be looked after.
+    house_turn: usize,
+    /// The time of the last round of the arbiter.
+    now: Micros,
     routes: Box<rx::Routes>,
     pending: Box<tx::Pending>,
     done: Box<[TxToken; completions::DONE_BURST_SIZE]>,
@@ -151,6 +164,7 @@ impl<P: Port> Dataplane<P> {
             effects,
             clock,
             stats,
+            steer_totals,
             idle,
         } = parts;
         Dataplane {
@@ -175,6 +189,12 @@ impl<P: Port> Dataplane<P> {
             tx_turn: 0,
             overflow_turn: 0,
             frames: Box::new([RxFrame::EMPTY; RX_BURST_SIZE]),
+            receivers: Box::new([rx::Receiver::Nobody; RX_BURST_SIZE]),
+            burst: Box::default(),
+            rules: Box::default(),
+            steer_totals,
+            house_turn: 0,
+            now: clock.now(),
             routes: Box::default(),
             pending: Box::default(),
             done: Box::new([completions::NO_TOKEN; completions::DONE_BURST_SIZE]),
@@ -215,7 +235,9 @@ impl<P: Port> Dataplane<P> {
         let now = self.clock.ticks();
         if now >= self.next_adjust {
             self.next_adjust = Ticks(now.0 + self.adjust_ticks);
-            self.adjust(self.clock.at(now));
+            let now = self.clock.at(now);
+            self.housekeep(now);
+            self.adjust(now);
         }
         worked |= self.commands();
         if !self.overflowing.is_empty() {

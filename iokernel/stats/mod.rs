@@ -16,6 +16,9 @@ pub trait CounterSet: Copy + 'static {
 
     /// Its place in [`CounterSet::ALL`].
     fn index(self) -> usize;
+
+    /// The name shown to people and programs.
+    fn label(self) -> &'static str;
 }
 
 macro_rules! counters {
@@ -51,6 +54,10 @@ macro_rules! counters {
             #[inline]
             fn index(self) -> usize {
                 self as usize
+            }
+
+            fn label(self) -> &'static str {
+                $set::label(self)
             }
         }
     };
@@ -180,6 +187,12 @@ impl<C: CounterSet> Counts<C> {
     /// The count. From another thread it may be a moment old.
     pub fn get(&self, counter: C) -> u64 {
         self.cell(counter).load(Ordering::Relaxed)
+    }
+
+    /// Names and counts of those that are not zero.
+    pub fn nonzero(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = C::ALL.iter().map(|c| (c.label(), self.get(*c)));
+        counts.filter(|(_, count)| *count > 0)
     }
 
     #[inline]

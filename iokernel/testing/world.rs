@@ -13,7 +13,8 @@ use crate::dataplane::effects::Effects;
 use crate::dataplane::{Dataplane, Idle, Parts};
 use crate::ids::{CoreId, Mac, ProcId, ProcSlot};
 use crate::proc::Proc;
-use crate::stats::{Counter, Stats};
+use crate::stats::{Counter, Stats, SteerStats};
+use crate::steering::SteeringSpec;
 use crate::testing::{FakePort, Peer, PeerSpec};
 use crate::time::Clock;
 
@@ -28,6 +29,8 @@ pub struct World {
     pub ingress: Arc<ShmRegion>,
     /// The loop's counters.
     pub stats: Stats,
+    /// What all runtimes' steering counts.
+    pub steer_totals: SteerStats,
 }
 
 impl World {
@@ -54,6 +57,7 @@ impl World {
         let ingress = Arc::new(ShmRegion::private(INGRESS_LEN).expect("shared memory"));
         let (control, dataplane_end) = channel();
         let stats = Stats::default();
+        let steer_totals = SteerStats::default();
         let runtime: Vec<_> = (0..cores)
             .map(|n| RuntimeCore {
                 core: CoreId(n),
@@ -68,6 +72,7 @@ impl World {
             effects,
             clock: Clock::calibrate(),
             stats: stats.clone(),
+            steer_totals: steer_totals.clone(),
             idle: Idle::Spin,
         });
         World {
@@ -75,6 +80,7 @@ impl World {
             control,
             ingress,
             stats,
+            steer_totals,
         }
     }
 
@@ -91,6 +97,16 @@ impl World {
 
     /// A runtime for `slot`, not attached yet.
     pub fn peer(slot: u16, kthreads: usize, guaranteed: u16) -> (Peer, Box<Proc>) {
+        World::steered_peer(slot, kthreads, guaranteed, SteeringSpec::default())
+    }
+
+    /// The same, with its flows steered so.
+    pub fn steered_peer(
+        slot: u16,
+        kthreads: usize,
+        guaranteed: u16,
+        steering: SteeringSpec,
+    ) -> (Peer, Box<Proc>) {
         Peer::new(PeerSpec {
             id: ProcId {
                 slot: ProcSlot(slot),
@@ -100,6 +116,7 @@ impl World {
             kthreads,
             guaranteed,
             egress: 256,
+            steering,
         })
     }
 

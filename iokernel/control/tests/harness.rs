@@ -1,5 +1,6 @@
 //! The control thread in namespaces of its own, with the test as its dataplane.
 
+use crate::steering::SteeringSpec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -37,6 +38,11 @@ pub(in crate::control) fn config(cores: u16) -> (ServerConfig, DataplaneEnd) {
         ingress_shmid: -1,
         mapper: Arc::new(NoDma),
         allow_uids: None,
+        // Small, for many runtimes come and go here.
+        steering: SteeringSpec {
+            flow_entries: 1000,
+            ..SteeringSpec::default()
+        },
         runtime_cores: cores,
         control_cpu: None,
         park_cpus: Vec::new(),
