@@ -86,7 +86,7 @@ impl Entry {
 /// Sixteen entries.
 #[repr(align(64))]
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Line(pub(super) [u32; WAYS]);
+pub(in crate::steering) struct Line(pub(super) [u32; WAYS]);
 
 // SAFETY: an array of integers, aligned to less than a page.
 unsafe impl Zero for Line {}
