@@ -143,6 +143,7 @@ fn serve<P: Port>(
     stop: &Arc<AtomicBool>,
 ) -> Result<Stopped<P>> {
     log::info!("port: {}", port.info());
+    log::info!("steering: {}", config.steering_line());
     let clock = Clock::calibrate();
     let stats = Stats::default();
     let watch = WakeWatch::new();
@@ -225,6 +226,7 @@ fn dry_run(config: &Config, cores: &CorePlan) -> Result<()> {
         calisto::abi::ingress::INGRESS_LEN >> 20,
         config.shm_mode
     )?;
+    writeln!(text, "steering: {}", config.steering_line())?;
     writeln!(text, "idle: {:?}", idle(config, cores))?;
     answer(&text)?;
     match &config.port {
