@@ -13,6 +13,7 @@ use crate::abi::shm::ShmRegion;
 use crate::cores::arbiter::Seat;
 use crate::ids::{Mac, ProcId};
 use crate::port::dma::Mapping;
+use crate::stats::SteerStats;
 
 /// A runtime that passed every check. C: `struct proc`.
 ///
@@ -39,6 +40,8 @@ pub struct Proc {
     pub joins: std::collections::VecDeque<u64>,
     /// Its place in the core arbiter, while that has it not.
     pub seat: Option<Seat>,
+    /// What is counted of its steering.
+    pub steer_stats: SteerStats,
     /// The dataplane's own notes; made by `Default`.
     pub notes: Notes,
     /// Its region as devices see it; unmapped on drop.

@@ -11,7 +11,7 @@ use calisto::config::{Config, DpdkPort, PortChoice};
 use calisto::control::ingress_segment::{IngressSegment, IngressSpec};
 use calisto::control::server::ControlStats;
 use calisto::control::socket::ControlSocket;
-use calisto::control::{Server, ServerConfig, channel};
+use calisto::control::{Directory, Server, ServerConfig, channel};
 use calisto::cores::arbiter::Arbiter;
 use calisto::cores::executor::WakeWatch;
 use calisto::cores::topology::{CorePlan, CpuId, CpuList, PlanOptions, Topology, plan};
@@ -21,7 +21,7 @@ use calisto::dataplane::{Dataplane, Idle, Parts, Stopped};
 use calisto::port::Port;
 use calisto::port::dma::{DmaMapper, NoDma};
 use calisto::port::loopback::Loopback;
-use calisto::stats::{Counter, Stats};
+use calisto::stats::Stats;
 use calisto::time::Clock;
 
 /// Runs the daemon until it is told to stop.
@@ -166,6 +166,7 @@ fn serve<P: Port>(
             }
         })),
         stop: stop.clone(),
+        directory: Directory::default(),
         stats: Arc::new(ControlStats::default()),
     })
     .context("cannot start the control thread")?;
@@ -190,11 +191,8 @@ fn serve<P: Port>(
     if server.join().is_err() {
         anyhow::bail!("the control thread panicked");
     }
-    for counter in Counter::ALL {
-        let count = stats.get(*counter);
-        if count > 0 {
-            log::info!("stats: {} {count}", counter.label());
-        }
+    for (label, count) in stats.non_zero() {
+        log::info!("stats: {label} {count}");
     }
     Ok(stopped)
 }

@@ -19,6 +19,7 @@ use crate::cores::arbiter::{ProcSpec, Seat};
 use crate::ids::{Mac, ProcId};
 use crate::port::dma::{DmaMapper, Mapping};
 use crate::proc::{Kthread, MAX_UNCOMPLETED, Notes, Proc};
+use crate::stats::SteerStats;
 
 use super::error::{KthreadError, RegistrationError};
 use super::kthreads::{self, PeerThreads};
@@ -88,6 +89,7 @@ impl Candidate {
             overflow: std::collections::VecDeque::with_capacity(MAX_UNCOMPLETED),
             joins,
             seat: Some(Seat::new(spec)),
+            steer_stats: SteerStats::default(),
             notes: Notes::default(),
             mapping: self.mapping,
             region: self.region,

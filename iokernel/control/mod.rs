@@ -19,6 +19,7 @@
 //! cores) is given back by drop.
 
 pub mod checks;
+pub mod directory;
 pub mod error;
 pub mod faults;
 pub mod fd_limit;
@@ -38,6 +39,7 @@ mod test_runtime;
 #[cfg(test)]
 mod tests;
 
+pub use directory::Directory;
 pub use error::RegistrationError;
 pub use faults::Fault;
 pub use messages::{ControlEnd, DataplaneEnd, DetachReason, ToControl, ToDataplane, channel};

@@ -28,6 +28,7 @@ use rustix::thread::CpuSet;
 use crate::port::dma::DmaMapper;
 
 use super::checks::{Candidate, Context};
+use super::directory::Directory;
 use super::kthreads;
 use super::messages::ControlEnd;
 use super::rate_limit::TokenBucket;
@@ -70,6 +71,8 @@ pub struct ServerConfig {
     /// Ends the thread, once the dataplane returned all runtimes. The thread sets it
     /// when it ends for any other reason.
     pub stop: Arc<AtomicBool>,
+    /// Where others look who is attached.
+    pub directory: Directory,
     /// Counters for others to read.
     pub stats: Arc<ControlStats>,
 }

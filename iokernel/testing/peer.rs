@@ -12,6 +12,7 @@ use crate::cores::arbiter::{ProcSpec, Seat};
 use crate::ids::{Mac, ProcId};
 use crate::port::dma::{Mapping, NoDma};
 use crate::proc::{Kthread, MAX_UNCOMPLETED, Notes, Proc};
+use crate::stats::SteerStats;
 
 /// Slots of each ring, as in unmodified runtimes.
 const SLOTS: u64 = 4096;
@@ -131,6 +132,7 @@ impl Peer {
                 kthreads: u16::try_from(spec.kthreads).expect("at most 256"),
                 guaranteed: spec.guaranteed,
             })),
+            steer_stats: SteerStats::default(),
             notes: Notes::default(),
             mapping,
             region: theirs,

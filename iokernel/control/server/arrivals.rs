@@ -156,6 +156,7 @@ impl Server {
                 Suppressed(more)
             );
         }
+        self.config.directory.enter(&proc);
         self.send(ToDataplane::Attach(proc));
     }
 
