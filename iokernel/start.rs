@@ -7,11 +7,12 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use calisto::abi::ingress::Ingress;
+use calisto::config::rule::RuleSpec;
 use calisto::config::{Config, DpdkPort, PortChoice};
 use calisto::control::ingress_segment::{IngressSegment, IngressSpec};
 use calisto::control::server::ControlStats;
 use calisto::control::socket::ControlSocket;
-use calisto::control::{Directory, Server, ServerConfig, channel};
+use calisto::control::{Directory, Server, ServerConfig, channel, rules_link};
 use calisto::cores::arbiter::Arbiter;
 use calisto::cores::executor::WakeWatch;
 use calisto::cores::topology::{CorePlan, CpuId, CpuList, PlanOptions, Topology, plan};
@@ -22,6 +23,7 @@ use calisto::port::Port;
 use calisto::port::dma::{DmaMapper, NoDma};
 use calisto::port::loopback::Loopback;
 use calisto::stats::Stats;
+use calisto::steering::rules::RuleSet;
 use calisto::time::Clock;
 
 /// Runs the daemon until it is told to stop.
@@ -148,6 +150,7 @@ fn serve<P: Port>(
     let stats = Stats::default();
     let watch = WakeWatch::new();
     let (control_end, dataplane_end) = channel();
+    let (_link, rules_end) = rules_link(RuleSet::build(config.rules.iter().map(RuleSpec::rule))?);
     let server = Server::spawn(ServerConfig {
         socket,
         channel: control_end,
@@ -180,6 +183,7 @@ fn serve<P: Port>(
         port,
         ingress: Ingress::new(segment.region().clone()),
         link: dataplane_end,
+        rules: rules_end,
         arbiter: Arbiter::new(&cores.runtime, MAX_PROCS),
         effects: Effects::new(watch, cpus),
         clock,

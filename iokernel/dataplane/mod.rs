@@ -28,12 +28,13 @@ mod tx;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abi::ingress::Ingress;
-use crate::control::{DataplaneEnd, DetachReason, ToDataplane};
+use crate::control::{DataplaneEnd, DetachReason, RulesEnd, ToDataplane};
 use crate::cores::arbiter::{Arbiter, Decisions};
 use crate::ids::{BufIdx, KthreadIdx, Micros, ProcSlot};
 use crate::port::{Port, RX_BURST_SIZE, RxFrame, TxToken};
 use crate::proc::Proc;
 use crate::stats::{Counter, Stats};
+use crate::steering::rules::RuleSet;
 use crate::time::{Clock, Ticks};
 use effects::Effects;
 use loans::{Loans, MAX_PROCS};
@@ -83,6 +84,8 @@ pub struct Parts<P> {
     pub ingress: Ingress,
     /// The rings to and from the control thread.
     pub link: DataplaneEnd,
+    /// Where changed rules come from.
+    pub rules: RulesEnd,
     /// Who gets which core.
     pub arbiter: Arbiter,
     /// Pins, wakes, preempts.
@@ -101,6 +104,9 @@ pub struct Dataplane<P> {
     port: P,
     ingress: Ingress,
     link: DataplaneEnd,
+    rules_end: RulesEnd,
+    /// The operator's rules.
+    rules: Box<RuleSet>,
     arbiter: Arbiter,
     effects: Effects,
     decisions: Decisions,
@@ -147,6 +153,7 @@ impl<P: Port> Dataplane<P> {
             port,
             ingress,
             link,
+            rules: rules_end,
             arbiter,
             effects,
             clock,
@@ -157,6 +164,8 @@ impl<P: Port> Dataplane<P> {
             port,
             ingress,
             link,
+            rules_end,
+            rules: Box::default(),
             arbiter,
             effects,
             decisions: Decisions::new(),
@@ -241,6 +250,7 @@ impl<P: Port> Dataplane<P> {
     }
 
     fn hear_control(&mut self) {
+        self.rules_end.renew(&mut self.rules);
         for _ in 0..CONTROL_BURST_SIZE {
             match self.link.from_control.pop() {
                 Ok(ToDataplane::Attach(proc)) => self.attach(proc),
