@@ -1,12 +1,12 @@
 //! From a configuration to a running daemon, and back to nothing.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use calisto::abi::ingress::Ingress;
+use calisto::admin::{Admin, AdminConfig};
 use calisto::config::rule::RuleSpec;
 use calisto::config::{Config, DpdkPort, PortChoice};
 use calisto::control::ingress_segment::{IngressSegment, IngressSpec};
@@ -24,6 +24,7 @@ use calisto::port::dma::{DmaMapper, NoDma};
 use calisto::port::loopback::Loopback;
 use calisto::stats::Stats;
 use calisto::steering::rules::RuleSet;
+use calisto::terminal;
 use calisto::time::Clock;
 
 /// Runs the daemon until it is told to stop.
@@ -149,8 +150,19 @@ fn serve<P: Port>(
     let clock = Clock::calibrate();
     let stats = Stats::default();
     let watch = WakeWatch::new();
+    let directory = Directory::default();
     let (control_end, dataplane_end) = channel();
-    let (_link, rules_end) = rules_link(RuleSet::build(config.rules.iter().map(RuleSpec::rule))?);
+    let (link, rules_end) = rules_link(RuleSet::build(config.rules.iter().map(RuleSpec::rule))?);
+    let admin = Admin::spawn(AdminConfig {
+        cpu: Some(cores.control_cpu.0),
+        policy: config.steering.policy,
+        rules: config.rules.clone(),
+        link,
+        directory: directory.clone(),
+        stats: stats.clone(),
+        stop: stop.clone(),
+    })
+    .context("cannot open the admin socket @calisto/admin")?;
     let server = Server::spawn(ServerConfig {
         socket,
         channel: control_end,
@@ -169,7 +181,7 @@ fn serve<P: Port>(
             }
         })),
         stop: stop.clone(),
-        directory: Directory::default(),
+        directory,
         stats: Arc::new(ControlStats::default()),
     })
     .context("cannot start the control thread")?;
@@ -194,6 +206,9 @@ fn serve<P: Port>(
     let stopped = dataplane.run(stop);
     if server.join().is_err() {
         anyhow::bail!("the control thread panicked");
+    }
+    if admin.join().is_err() {
+        anyhow::bail!("the admin thread panicked");
     }
     for (label, count) in stats.non_zero() {
         log::info!("stats: {label} {count}");
@@ -237,21 +252,12 @@ fn dry_run(config: &Config, cores: &CorePlan) -> Result<()> {
     }
 }
 
-/// Writes to stdout. A reader that went away (`--help | head -1`) has what it wanted.
+/// Writes to stdout.
 ///
 /// # Errors
-/// Any other failure of writing.
+/// As [`terminal::answer`].
 pub(crate) fn answer(text: &str) -> Result<()> {
-    let mut stdout = io::stdout();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(e).context("cannot write to standard output")
-        }
-        _ => Ok(()),
-    }
+    terminal::answer(text).context("cannot write to standard output")
 }
 
 /// What the device is, and what of it is done in software.

@@ -10,6 +10,7 @@ use super::{DpdkPort, Idle, PortChoice, Stop, usage};
 use crate::ids::Micros;
 use crate::steering::spec::FLOW_ENTRIES_MAX;
 use crate::steering::{Affinity, Policy};
+use crate::terminal::one_line;
 
 /// A drop-in iokerneld for Shenango.
 #[derive(Debug, Parser)]
@@ -87,19 +88,11 @@ impl Cli {
     pub(super) fn read(args: Vec<OsString>) -> Result<Cli, Stop> {
         Cli::try_parse_from(args).map_err(|e| match e.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Answer(e.to_string()),
-            _ => Stop::Usage(one_line(&e.to_string())),
+            _ => Stop::Usage(one_line(
+                &e.to_string(),
+                "see --help (DPDK's own options come after ` -- `)",
+            )),
         })
-    }
-}
-
-/// The first line of clap's message, with what it takes to be meant.
-fn one_line(message: &str) -> String {
-    let mut lines = message.lines().map(str::trim);
-    let first = lines.next().unwrap_or_default();
-    let first = first.strip_prefix("error: ").unwrap_or(first);
-    match lines.find_map(|line| line.strip_prefix("tip: ")) {
-        Some(tip) if tip.contains("similar") => format!("{first}: {tip}"),
-        _ => format!("{first}: see --help (DPDK's own options come after ` -- `)"),
     }
 }
 

@@ -36,7 +36,7 @@ pub mod socket;
 mod sysv;
 pub mod table;
 #[cfg(test)]
-mod test_runtime;
+pub(crate) mod test_runtime;
 #[cfg(test)]
 mod tests;
 
