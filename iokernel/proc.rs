@@ -41,10 +41,10 @@ pub struct Proc {
     pub joins: std::collections::VecDeque<u64>,
     /// Which of its kthreads gets a packet.
     pub steering: Box<ProcSteering>,
-    /// What steering counts.
-    pub steer_stats: SteerStats,
     /// Its place in the core arbiter, while that has it not.
     pub seat: Option<Seat>,
+    /// What is counted of its steering.
+    pub steer_stats: SteerStats,
     /// The dataplane's own notes; made by `Default`.
     pub notes: Notes,
     /// Its region as devices see it; unmapped on drop.

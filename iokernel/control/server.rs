@@ -29,6 +29,7 @@ use crate::port::dma::DmaMapper;
 use crate::steering::SteeringSpec;
 
 use super::checks::{Candidate, Context};
+use super::directory::Directory;
 use super::kthreads;
 use super::messages::ControlEnd;
 use super::rate_limit::TokenBucket;
@@ -73,6 +74,8 @@ pub struct ServerConfig {
     /// Ends the thread, once the dataplane returned all runtimes. The thread sets it
     /// when it ends for any other reason.
     pub stop: Arc<AtomicBool>,
+    /// Where others look who is attached.
+    pub directory: Directory,
     /// Counters for others to read.
     pub stats: Arc<ControlStats>,
 }

@@ -29,7 +29,7 @@ mod tx;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abi::ingress::Ingress;
-use crate::control::{DataplaneEnd, DetachReason, ToDataplane};
+use crate::control::{DataplaneEnd, DetachReason, RulesEnd, ToDataplane};
 use crate::cores::arbiter::{Arbiter, Decisions};
 use crate::ids::{BufIdx, KthreadIdx, Micros, ProcSlot};
 use crate::port::{Port, RX_BURST_SIZE, RxFrame, TxToken};
@@ -85,6 +85,8 @@ pub struct Parts<P> {
     pub ingress: Ingress,
     /// The rings to and from the control thread.
     pub link: DataplaneEnd,
+    /// Where changed rules come from.
+    pub rules: RulesEnd,
     /// Who gets which core.
     pub arbiter: Arbiter,
     /// Pins, wakes, preempts.
@@ -105,6 +107,9 @@ pub struct Dataplane<P> {
     port: P,
     ingress: Ingress,
     link: DataplaneEnd,
+    rules_end: RulesEnd,
+    /// The operator's rules.
+    rules: Box<RuleSet>,
     arbiter: Arbiter,
     effects: Effects,
     decisions: Decisions,
@@ -133,8 +138,6 @@ pub struct Dataplane<P> {
     frames: Box<[RxFrame; RX_BURST_SIZE]>,
     receivers: Box<[rx::Receiver; RX_BURST_SIZE]>,
     burst: Box<steer::Burst>,
-    /// The operator's rules for steering.
-    rules: Box<RuleSet>,
     steer_totals: SteerStats,
     /// Whose turn it was last to be looked after.
     house_turn: usize,
@@ -160,6 +163,7 @@ impl<P: Port> Dataplane<P> {
             port,
             ingress,
             link,
+            rules: rules_end,
             arbiter,
             effects,
             clock,
@@ -171,6 +175,8 @@ impl<P: Port> Dataplane<P> {
             port,
             ingress,
             link,
+            rules_end,
+            rules: Box::default(),
             arbiter,
             effects,
             decisions: Decisions::new(),
@@ -191,7 +197,6 @@ impl<P: Port> Dataplane<P> {
             frames: Box::new([RxFrame::EMPTY; RX_BURST_SIZE]),
             receivers: Box::new([rx::Receiver::Nobody; RX_BURST_SIZE]),
             burst: Box::default(),
-            rules: Box::default(),
             steer_totals,
             house_turn: 0,
             now: clock.now(),
@@ -263,6 +268,7 @@ impl<P: Port> Dataplane<P> {
     }
 
     fn hear_control(&mut self) {
+        self.rules_end.renew(&mut self.rules);
         for _ in 0..CONTROL_BURST_SIZE {
             match self.link.from_control.pop() {
                 Ok(ToDataplane::Attach(proc)) => self.attach(proc),

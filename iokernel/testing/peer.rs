@@ -138,11 +138,11 @@ impl Peer {
                 || (),
             )
             .expect("memory"),
-            steer_stats: SteerStats::default(),
             seat: Some(Seat::new(ProcSpec {
                 kthreads: u16::try_from(spec.kthreads).expect("at most 256"),
                 guaranteed: spec.guaranteed,
             })),
+            steer_stats: SteerStats::default(),
             notes: Notes::default(),
             mapping,
             region: theirs,

@@ -168,6 +168,7 @@ impl Server {
                 Suppressed(more)
             );
         }
+        self.config.directory.enter(&proc);
         self.send(ToDataplane::Attach(proc));
     }
 

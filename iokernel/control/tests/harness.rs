@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::control::directory::Directory;
 use crate::control::messages::{DataplaneEnd, DetachReason, ToControl, ToDataplane, channel};
 use crate::control::server::{ControlStats, Server, ServerConfig};
 use crate::control::socket::ControlSocket;
@@ -19,6 +20,7 @@ pub(super) struct Harness {
     pub(super) thread: Option<JoinHandle<()>>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) stats: Arc<ControlStats>,
+    pub(super) directory: Directory,
     pub(super) dataplane: DataplaneEnd,
     #[allow(clippy::vec_box, reason = "the messages carry boxes")]
     pub(super) procs: Vec<Box<Proc>>,
@@ -48,6 +50,7 @@ pub(in crate::control) fn config(cores: u16) -> (ServerConfig, DataplaneEnd) {
         park_cpus: Vec::new(),
         watch: None,
         stop: Arc::new(AtomicBool::new(false)),
+        directory: Directory::default(),
         stats: Arc::new(ControlStats::default()),
     };
     (config, dataplane)
@@ -74,11 +77,13 @@ impl Harness {
             count.fetch_add(1, Ordering::Relaxed);
         }));
         let (stop, stats) = (Arc::clone(&config.stop), Arc::clone(&config.stats));
+        let directory = config.directory.clone();
         let thread = Server::spawn(config).unwrap();
         Some(Harness {
             thread: Some(thread),
             stop,
             stats,
+            directory,
             dataplane,
             procs: Vec::new(),
             hold: false,
