@@ -8,6 +8,7 @@
 mod cli;
 mod cpu_list;
 mod file;
+pub mod rule;
 #[cfg(test)]
 mod tests;
 
@@ -15,8 +16,10 @@ use std::ffi::OsString;
 
 use cli::{Cli, Word};
 use file::FileConfig;
+use rule::RuleSpec;
 
-use crate::steering::SteeringSpec;
+use crate::steering::rules::RuleSet;
+use crate::steering::{Affinity, Policy, SteeringSpec};
 
 pub use cpu_list::CpuListError;
 
@@ -27,6 +30,8 @@ pub struct Config {
     pub port: PortChoice,
     /// Which kthread gets a packet.
     pub steering: SteeringSpec,
+    /// Flows whose core is decided beforehand; with policy hybrid only.
+    pub rules: Vec<RuleSpec>,
     /// CPUs that may run runtimes, ascending, each once; `None`: all that are left.
     pub cores: Option<Vec<u16>>,
     /// CPU of the polling loop; `None`: the first of package 0 after CPU 0.
@@ -87,6 +92,7 @@ impl Default for Config {
         Config {
             port: PortChoice::Dpdk(DpdkPort::Id(0)),
             steering: SteeringSpec::default(),
+            rules: Vec::new(),
             cores: None,
             dataplane_core: None,
             control_core: None,
@@ -176,7 +182,65 @@ impl Config {
                 "EAL options after `--` are for the dpdk port: drop them, or --port loopback",
             ));
         }
-        Ok(())
+        self.check_steering()
+    }
+
+    fn check_steering(&self) -> Result<(), Stop> {
+        let SteeringSpec {
+            policy,
+            affinity,
+            order_guard,
+            ..
+        } = self.steering;
+        let name = policy.name();
+        if affinity == Affinity::Strict && !policy.has_homes() {
+            return Err(usage(format_args!(
+                "--affinity strict: with --policy {name} flows have no home cores; drop it, or use --policy flow-table, buckets or hybrid"
+            )));
+        }
+        if order_guard && !policy.has_homes() {
+            return Err(usage(format_args!(
+                "--order-guard: with --policy {name} flows have no home cores to be kept on; drop it, or use --policy flow-table, buckets or hybrid"
+            )));
+        }
+        if !self.rules.is_empty() && policy != Policy::Hybrid {
+            return Err(usage(format_args!(
+                "rules need --policy hybrid, and the policy is {name}: choose hybrid, or take the [[rule]] tables out of the file"
+            )));
+        }
+        match RuleSet::build(self.rules.iter().map(RuleSpec::rule)) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(usage(error)),
+        }
+    }
+
+    /// Steering in one line, for people.
+    pub fn steering_line(&self) -> String {
+        let spec = &self.steering;
+        let mut line = spec.policy.name().to_owned();
+        if spec.policy.has_homes() {
+            line += match spec.affinity {
+                Affinity::Sticky => ", sticky",
+                Affinity::Strict => ", strict",
+            };
+        }
+        if spec.policy == Policy::FlowTable || spec.watch_flows {
+            let idle = spec.flow_idle.0 / 1_000_000;
+            line += &format!(
+                ", {} flow entries (forgotten after {idle} s without a packet)",
+                spec.flow_entries
+            );
+        }
+        if spec.order_guard {
+            line += ", order guard";
+        }
+        if spec.watch_flows {
+            line += ", flows watched";
+        }
+        if spec.policy == Policy::Hybrid {
+            line += &format!(", {} rules", self.rules.len());
+        }
+        line
     }
 }
 
@@ -209,8 +273,22 @@ fn merge(cli: Cli, file: FileConfig) -> Result<Config, Stop> {
                 .policy
                 .or(file.policy)
                 .map_or(Ok(defaults.steering.policy), |t| cli::policy(&t))?,
-            ..defaults.steering
+            affinity: cli
+                .affinity
+                .or(file.affinity)
+                .map_or(Ok(defaults.steering.affinity), |t| cli::affinity(&t))?,
+            flow_entries: cli
+                .flow_entries
+                .or(file.flow_entries)
+                .map_or(Ok(defaults.steering.flow_entries), cli::flow_entries)?,
+            flow_idle: cli
+                .flow_idle
+                .or(file.flow_idle)
+                .map_or(Ok(defaults.steering.flow_idle), cli::flow_idle)?,
+            order_guard: cli.order_guard || file.order_guard.unwrap_or(false),
+            watch_flows: cli.watch_flows || file.watch_flows.unwrap_or(false),
         },
+        rules: rules(&file.rule.unwrap_or_default())?,
         cores,
         dataplane_core: cli::cpu("dataplane-core", cli.dataplane_core.or(file.dataplane_core))?,
         control_core: cli::cpu("control-core", cli.control_core.or(file.control_core))?,
@@ -233,4 +311,15 @@ fn merge(cli: Cli, file: FileConfig) -> Result<Config, Stop> {
         },
         notes,
     })
+}
+
+fn rules(tables: &[file::RuleTable]) -> Result<Vec<RuleSpec>, Stop> {
+    tables
+        .iter()
+        .enumerate()
+        .map(|(i, table)| {
+            let spec = table.spec();
+            spec.map_err(|e| usage(format_args!("[[rule]] number {}: {e}", i + 1)))
+        })
+        .collect()
 }

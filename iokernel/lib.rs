@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!   ids, hint <- abi <- proc <- control, dataplane <- main
+//!                               control <- admin <- main, calistoctl
 //!                steering, cores (pure) <- dataplane
 //!                port <- dataplane
 //! ```
 
 pub mod abi;
+pub mod admin;
 pub mod config;
 pub mod control;
 pub mod cores;
@@ -18,6 +20,7 @@ pub mod port;
 pub mod proc;
 pub mod stats;
 pub mod steering;
+pub mod terminal;
 #[doc(hidden)]
 pub mod testing;
 pub mod time;

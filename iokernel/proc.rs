@@ -13,6 +13,8 @@ use crate::abi::shm::ShmRegion;
 use crate::cores::arbiter::Seat;
 use crate::ids::{Mac, ProcId};
 use crate::port::dma::Mapping;
+use crate::stats::SteerStats;
+use crate::steering::ProcSteering;
 
 /// A runtime that passed every check. C: `struct proc`.
 ///
@@ -37,8 +39,12 @@ pub struct Proc {
     /// Joins that its rings could not take, each payload once; empty, with room for
     /// as many as it has kthreads: unmodified runtimes name the parked kthread.
     pub joins: std::collections::VecDeque<u64>,
+    /// Which of its kthreads gets a packet.
+    pub steering: Box<ProcSteering>,
     /// Its place in the core arbiter, while that has it not.
     pub seat: Option<Seat>,
+    /// What is counted of its steering.
+    pub steer_stats: SteerStats,
     /// The dataplane's own notes; made by `Default`.
     pub notes: Notes,
     /// Its region as devices see it; unmapped on drop.
@@ -66,6 +72,8 @@ pub struct Kthread {
     pub pidfd: Option<OwnedFd>,
     /// The dataplane polls its queues; false at first.
     pub polled: bool,
+    /// Packets ever put into its rxq.
+    pub received: u64,
 }
 
 /// What the dataplane keeps about a runtime.

@@ -1,17 +1,18 @@
 //! From a configuration to a running daemon, and back to nothing.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use calisto::abi::ingress::Ingress;
+use calisto::admin::{Admin, AdminConfig};
+use calisto::config::rule::RuleSpec;
 use calisto::config::{Config, DpdkPort, PortChoice};
 use calisto::control::ingress_segment::{IngressSegment, IngressSpec};
 use calisto::control::server::ControlStats;
 use calisto::control::socket::ControlSocket;
-use calisto::control::{Server, ServerConfig, channel};
+use calisto::control::{Directory, Server, ServerConfig, channel, rules_link};
 use calisto::cores::arbiter::Arbiter;
 use calisto::cores::executor::WakeWatch;
 use calisto::cores::topology::{CorePlan, CpuId, CpuList, PlanOptions, Topology, plan};
@@ -21,7 +22,9 @@ use calisto::dataplane::{Dataplane, Idle, Parts, Stopped};
 use calisto::port::Port;
 use calisto::port::dma::{DmaMapper, NoDma};
 use calisto::port::loopback::Loopback;
-use calisto::stats::{Counter, Stats};
+use calisto::stats::{Stats, SteerStats};
+use calisto::steering::rules::RuleSet;
+use calisto::terminal;
 use calisto::time::Clock;
 
 /// Runs the daemon until it is told to stop.
@@ -143,16 +146,31 @@ fn serve<P: Port>(
     stop: &Arc<AtomicBool>,
 ) -> Result<Stopped<P>> {
     log::info!("port: {}", port.info());
+    log::info!("steering: {}", config.steering_line());
     let clock = Clock::calibrate();
     let stats = Stats::default();
+    let steer_totals = SteerStats::default();
     let watch = WakeWatch::new();
+    let directory = Directory::default();
     let (control_end, dataplane_end) = channel();
+    let (link, rules_end) = rules_link(RuleSet::build(config.rules.iter().map(RuleSpec::rule))?);
+    let admin = Admin::spawn(AdminConfig {
+        cpu: Some(cores.control_cpu.0),
+        policy: config.steering.policy,
+        rules: config.rules.clone(),
+        link,
+        directory: directory.clone(),
+        stats: stats.clone(),
+        stop: stop.clone(),
+    })
+    .context("cannot open the admin socket @calisto/admin")?;
     let server = Server::spawn(ServerConfig {
         socket,
         channel: control_end,
         ingress_shmid: segment.shmid(),
         mapper,
         allow_uids: config.allow_uids.clone(),
+        steering: config.steering,
         runtime_cores: u16::try_from(cores.runtime.len()).expect("at most NCPU cores"),
         control_cpu: Some(cores.control_cpu.0),
         park_cpus: vec![cores.park_cpu.0],
@@ -165,6 +183,7 @@ fn serve<P: Port>(
             }
         })),
         stop: stop.clone(),
+        directory,
         stats: Arc::new(ControlStats::default()),
     })
     .context("cannot start the control thread")?;
@@ -178,10 +197,12 @@ fn serve<P: Port>(
         port,
         ingress: Ingress::new(segment.region().clone()),
         link: dataplane_end,
+        rules: rules_end,
         arbiter: Arbiter::new(&cores.runtime, MAX_PROCS),
         effects: Effects::new(watch, cpus),
         clock,
         stats: stats.clone(),
+        steer_totals: steer_totals.clone(),
         idle: idle(config, cores),
     });
     log::info!("iokerneld: ready, polling on CPU {}", cores.dataplane_cpu);
@@ -189,11 +210,11 @@ fn serve<P: Port>(
     if server.join().is_err() {
         anyhow::bail!("the control thread panicked");
     }
-    for counter in Counter::ALL {
-        let count = stats.get(*counter);
-        if count > 0 {
-            log::info!("stats: {} {count}", counter.label());
-        }
+    if admin.join().is_err() {
+        anyhow::bail!("the admin thread panicked");
+    }
+    for (label, count) in stats.non_zero().chain(steer_totals.non_zero()) {
+        log::info!("stats: {label} {count}");
     }
     Ok(stopped)
 }
@@ -225,6 +246,7 @@ fn dry_run(config: &Config, cores: &CorePlan) -> Result<()> {
         calisto::abi::ingress::INGRESS_LEN >> 20,
         config.shm_mode
     )?;
+    writeln!(text, "steering: {}", config.steering_line())?;
     writeln!(text, "idle: {:?}", idle(config, cores))?;
     answer(&text)?;
     match &config.port {
@@ -233,21 +255,12 @@ fn dry_run(config: &Config, cores: &CorePlan) -> Result<()> {
     }
 }
 
-/// Writes to stdout. A reader that went away (`--help | head -1`) has what it wanted.
+/// Writes to stdout.
 ///
 /// # Errors
-/// Any other failure of writing.
+/// As [`terminal::answer`].
 pub(crate) fn answer(text: &str) -> Result<()> {
-    let mut stdout = io::stdout();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(e).context("cannot write to standard output")
-        }
-        _ => Ok(()),
-    }
+    terminal::answer(text).context("cannot write to standard output")
 }
 
 /// What the device is, and what of it is done in software.

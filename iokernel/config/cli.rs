@@ -7,7 +7,10 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use super::{DpdkPort, Idle, PortChoice, Stop, usage};
-use crate::steering::Policy;
+use crate::ids::Micros;
+use crate::steering::spec::FLOW_ENTRIES_MAX;
+use crate::steering::{Affinity, Policy};
+use crate::terminal::one_line;
 
 /// A drop-in iokerneld for Shenango.
 #[derive(Debug, Parser)]
@@ -21,6 +24,21 @@ pub(super) struct Cli {
     /// Which kthread gets a packet: flow-table (alias calisto), buckets, hybrid, kthread-table (alias caladan) or modulo (alias shenango) [default: flow-table]
     #[arg(long, value_name = "NAME")]
     pub(super) policy: Option<String>,
+    /// A flow whose home core its runtime lost: sticky (it gets a new home and keeps that) or strict (its core is woken for it if idle) [default: sticky]
+    #[arg(long, value_name = "HOW")]
+    pub(super) affinity: Option<String>,
+    /// Flows that a runtime's flow table has room for [default: 700000]
+    #[arg(long, value_name = "N")]
+    pub(super) flow_entries: Option<u64>,
+    /// Time without a packet after which a flow may be forgotten [default: 300]
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) flow_idle: Option<u64>,
+    /// Move a flow only when its old kthread has taken its last packet
+    #[arg(long)]
+    pub(super) order_guard: bool,
+    /// Count exactly, under any policy, packets whose flow changed core
+    #[arg(long)]
+    pub(super) watch_flows: bool,
     /// CPUs that may run runtimes, such as 2-7,10 [default: all but the two below]
     #[arg(long, value_name = "LIST")]
     pub(super) cores: Option<String>,
@@ -70,19 +88,11 @@ impl Cli {
     pub(super) fn read(args: Vec<OsString>) -> Result<Cli, Stop> {
         Cli::try_parse_from(args).map_err(|e| match e.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Answer(e.to_string()),
-            _ => Stop::Usage(one_line(&e.to_string())),
+            _ => Stop::Usage(one_line(
+                &e.to_string(),
+                "see --help (DPDK's own options come after ` -- `)",
+            )),
         })
-    }
-}
-
-/// The first line of clap's message, with what it takes to be meant.
-fn one_line(message: &str) -> String {
-    let mut lines = message.lines().map(str::trim);
-    let first = lines.next().unwrap_or_default();
-    let first = first.strip_prefix("error: ").unwrap_or(first);
-    match lines.find_map(|line| line.strip_prefix("tip: ")) {
-        Some(tip) if tip.contains("similar") => format!("{first}: {tip}"),
-        _ => format!("{first}: see --help (DPDK's own options come after ` -- `)"),
     }
 }
 
@@ -135,6 +145,35 @@ pub(super) fn policy(text: &str) -> Result<Policy, Stop> {
         let most = most.join(", ");
         usage(format_args!("--policy {text}: must be {most} or {last}"))
     })
+}
+
+pub(super) fn affinity(text: &str) -> Result<Affinity, Stop> {
+    match text {
+        "sticky" => Ok(Affinity::Sticky),
+        "strict" => Ok(Affinity::Strict),
+        _ => Err(usage(format_args!(
+            "--affinity {text}: must be sticky or strict"
+        ))),
+    }
+}
+
+pub(super) fn flow_entries(number: u64) -> Result<u32, Stop> {
+    match u32::try_from(number) {
+        Ok(n @ 1..=FLOW_ENTRIES_MAX) => Ok(n),
+        _ => Err(usage(format_args!(
+            "--flow-entries {number}: must be 1 to {FLOW_ENTRIES_MAX}"
+        ))),
+    }
+}
+
+/// At most a day.
+pub(super) fn flow_idle(seconds: u64) -> Result<Micros, Stop> {
+    match seconds {
+        1..=86_400 => Ok(Micros(seconds * 1_000_000)),
+        _ => Err(usage(format_args!(
+            "--flow-idle {seconds}: must be 1 to 86400 seconds"
+        ))),
+    }
 }
 
 pub(super) fn idle(text: &str) -> Result<Idle, Stop> {

@@ -2,12 +2,21 @@
 
 use serde::Deserialize;
 
+use super::rule::{self, RuleSpec, RuleTextError};
+
 /// The file's values, not yet checked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct FileConfig {
     pub(super) port: Option<String>,
     pub(super) policy: Option<String>,
+    pub(super) affinity: Option<String>,
+    pub(super) flow_entries: Option<u64>,
+    pub(super) flow_idle: Option<u64>,
+    pub(super) order_guard: Option<bool>,
+    pub(super) watch_flows: Option<bool>,
+    /// `[[rule]]` tables; the command line has none.
+    pub(super) rule: Option<Vec<RuleTable>>,
     pub(super) cores: Option<String>,
     pub(super) dataplane_core: Option<u32>,
     pub(super) control_core: Option<u32>,
@@ -21,10 +30,42 @@ pub(super) struct FileConfig {
     pub(super) eal: Option<Vec<String>>,
 }
 
-/// The keys above. A test holds the two lists together.
-pub(super) const KEYS: [&str; 13] = [
+/// One `[[rule]]`, its values not yet checked.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RuleTable {
+    core: i64,
+    hash: Option<toml::Value>,
+    flow: Option<String>,
+}
+
+impl RuleTable {
+    /// The rule.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn spec(&self) -> Result<RuleSpec, RuleTextError> {
+        let core = rule::core(&self.core.to_string())?;
+        let selector = match (&self.hash, &self.flow) {
+            (Some(toml::Value::String(text)), None) => rule::hash(text),
+            (Some(other), None) => rule::hash(&other.to_string()),
+            (None, Some(text)) => rule::flow(text),
+            _ => Err(RuleTextError::Selector),
+        }?;
+        Ok(RuleSpec { selector, core })
+    }
+}
+
+/// The keys of [`FileConfig`]. A test holds the two lists together.
+pub(super) const KEYS: [&str; 19] = [
     "port",
     "policy",
+    "affinity",
+    "flow-entries",
+    "flow-idle",
+    "order-guard",
+    "watch-flows",
+    "rule",
     "cores",
     "dataplane-core",
     "control-core",

@@ -1,7 +1,7 @@
 //! Every refusal, and what the defaults are.
 
 use super::*;
-use crate::steering::Policy;
+use crate::ids::{CoreId, Micros};
 
 fn parse(args: &[&str]) -> Result<Config, Stop> {
     parse_as("iokerneld", args)
@@ -58,7 +58,15 @@ fn every_flag_arrives() {
         "--port",
         "loopback",
         "--policy",
-        "shenango",
+        "calisto",
+        "--affinity",
+        "strict",
+        "--flow-entries",
+        "16000000",
+        "--flow-idle",
+        "86400",
+        "--order-guard",
+        "--watch-flows",
         "--cores",
         "2-3,5",
         "--dataplane-core",
@@ -84,9 +92,14 @@ fn every_flag_arrives() {
         Config {
             port: PortChoice::Loopback,
             steering: SteeringSpec {
-                policy: Policy::Modulo,
-                ..SteeringSpec::default()
+                policy: Policy::FlowTable,
+                affinity: Affinity::Strict,
+                flow_entries: 16_000_000,
+                flow_idle: Micros(86_400_000_000),
+                order_guard: true,
+                watch_flows: true,
             },
+            rules: Vec::new(),
             cores: Some(vec![2, 3, 5]),
             dataplane_core: Some(1),
             control_core: Some(0),
@@ -159,6 +172,20 @@ fn wrong_values_are_refused_by_name() {
             ["--policy", "magic"],
             "--policy magic: must be modulo, kthread-table, flow-table, buckets or hybrid",
         ),
+        (
+            ["--affinity", "loose"],
+            "--affinity loose: must be sticky or strict",
+        ),
+        (
+            ["--flow-entries", "0"],
+            "--flow-entries 0: must be 1 to 16000000",
+        ),
+        (
+            ["--flow-entries", "4294967297"],
+            "--flow-entries 4294967297: must be 1 to 16000000",
+        ),
+        (["--flow-idle", "0"], "--flow-idle 0: must be 1 to 86400 s"),
+        (["--flow-idle", "86401"], "--flow-idle 86401: must be 1 to"),
         (
             ["--cores", "3-1"],
             "--cores 3-1: the range 3-1 runs backwards",
@@ -251,4 +278,119 @@ fn the_files_values_are_checked_like_flags() {
     assert!(matches!(stop, Stop::Usage(line) if line.contains("must be octal")));
     let stop = with_file("key", "prot = \"loopback\"", &[]).unwrap_err();
     assert!(matches!(stop, Stop::Usage(line) if line.ends_with("did you mean `port`?")));
+}
+
+#[test]
+fn policies_without_homes_take_nothing_that_is_about_homes() {
+    for policy in ["modulo", "kthread-table"] {
+        let line = refused(&["--policy", policy, "--affinity", "strict"]);
+        assert!(line.starts_with("--affinity strict: "), "{line}");
+        let line = refused(&["--policy", policy, "--order-guard"]);
+        assert!(line.starts_with("--order-guard: "), "{line}");
+        parse(&["--policy", policy, "--affinity", "sticky", "--watch-flows"]).unwrap();
+    }
+    for policy in ["flow-table", "buckets", "hybrid"] {
+        parse(&["--policy", policy, "--affinity", "strict", "--order-guard"]).unwrap();
+    }
+}
+
+#[test]
+fn rules_in_the_file_name_hashes_or_flows() {
+    let text = "
+        policy = 'hybrid'
+        [[rule]]
+        core = 5
+        hash = 0x51ccc178
+        [[rule]]
+        core = 0
+        hash = '0x7'
+        [[rule]]
+        core = 255
+        flow = 'udp 199.92.111.2:14230 -> 65.69.140.83:4739'
+    ";
+    let rules = with_file("rules", text, &[]).unwrap().rules;
+    let rules: Vec<_> = rules.iter().map(RuleSpec::rule).collect();
+    let found: Vec<_> = rules.iter().map(|r| (r.hash, r.core)).collect();
+    assert_eq!(
+        found,
+        [
+            (0x51cc_c178, CoreId(5)),
+            (7, CoreId(0)),
+            // Published: see port/hash.rs.
+            (0xc626_b0ea, CoreId(255)),
+        ]
+    );
+}
+
+#[test]
+fn wrong_rules_are_refused_in_one_line() {
+    let good = "[[rule]]\ncore = 5\nhash = 1\n";
+    for (bad, part) in [
+        (
+            "core = 256\nhash = 2",
+            "[[rule]] number 2: core 256: must be",
+        ),
+        ("core = -1\nhash = 2", "[[rule]] number 2: core -1: must be"),
+        ("core = 5", "[[rule]] number 2: a rule needs either"),
+        (
+            "core = 5\nhash = 2\nflow = 'udp 1.1.1.1:1 -> 1.1.1.2:1'",
+            "[[rule]] number 2: a rule needs either",
+        ),
+        ("core = 5\nhash = 0x100000000", "hash 4294967296: must be"),
+        ("core = 5\nhash = 2.5", "hash 2.5: must be"),
+        ("core = 5\nflow = 'udp'", "flow udp: must be such as"),
+        ("core = 5\nhash = 1", "two rules for hash 0x00000001"),
+        ("hash = 2", "missing field `core`"),
+        ("core = 5\nport = 80", "unknown field `port`"),
+    ] {
+        let text = format!("policy = 'hybrid'\n{good}[[rule]]\n{bad}");
+        let Err(Stop::Usage(line)) = with_file("rule", &text, &[]) else {
+            panic!("{bad} is taken");
+        };
+        assert!(line.contains(part), "{bad}: {line}");
+        assert!(!line.contains('\n'), "{line:?}");
+    }
+}
+
+#[test]
+fn rules_need_the_policy_that_has_them() {
+    let text = "[[rule]]\ncore = 5\nhash = 1\n";
+    for policy in ["modulo", "kthread-table", "flow-table", "buckets"] {
+        let stop = with_file("policy", text, &["--policy", policy]).unwrap_err();
+        assert!(matches!(stop, Stop::Usage(line) if line.contains("rules need --policy hybrid")));
+    }
+    with_file("policy", text, &["--policy", "hybrid"]).unwrap();
+}
+
+#[test]
+fn more_rules_than_there_may_be_are_refused() {
+    let rules: String = (0..1025)
+        .map(|hash| format!("[[rule]]\ncore = 1\nhash = {hash}\n"))
+        .collect();
+    let stop = with_file("many", &rules, &["--policy", "hybrid"]).unwrap_err();
+    assert!(matches!(stop, Stop::Usage(line) if line.contains("1025 rules: there may be 1024")));
+}
+
+#[test]
+fn the_steering_line_says_what_matters() {
+    let line = |args: &[&str]| parse(args).unwrap().steering_line();
+    assert_eq!(
+        line(&[]),
+        "flow-table, sticky, 700000 flow entries (forgotten after 300 s without a packet)"
+    );
+    assert_eq!(line(&["--policy", "modulo"]), "modulo");
+    let guarded = [
+        "--policy",
+        "buckets",
+        "--affinity",
+        "strict",
+        "--order-guard",
+    ];
+    assert_eq!(line(&guarded), "buckets, strict, order guard");
+    assert_eq!(line(&["--policy", "hybrid"]), "hybrid, sticky, 0 rules");
+    let watched = ["--policy", "modulo", "--watch-flows", "--flow-entries", "9"];
+    assert_eq!(
+        line(&watched),
+        "modulo, 9 flow entries (forgotten after 300 s without a packet), flows watched"
+    );
 }

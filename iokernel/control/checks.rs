@@ -19,6 +19,8 @@ use crate::cores::arbiter::{ProcSpec, Seat};
 use crate::ids::{Mac, ProcId};
 use crate::port::dma::{DmaMapper, Mapping};
 use crate::proc::{Kthread, MAX_UNCOMPLETED, Notes, Proc};
+use crate::stats::SteerStats;
+use crate::steering::ProcSteering;
 
 use super::error::{KthreadError, RegistrationError};
 use super::kthreads::{self, PeerThreads};
@@ -67,13 +69,25 @@ impl Candidate {
         self.kthreads.iter().map(|kthread| kthread.tid)
     }
 
+    /// Its kthreads.
+    ///
+    /// # Panics
+    /// Never: a registration has 256 at most.
+    pub fn kthread_count(&self) -> u16 {
+        u16::try_from(self.kthreads.len()).expect("at most NCPU kthreads")
+    }
+
     /// What the dataplane gets, and what the table keeps.
     ///
     /// # Panics
     /// When `guaranteed_cores` is beyond `u16`: it was reserved from 256 at most.
-    pub(super) fn into_proc(self, id: ProcId) -> (Box<Proc>, OwnedFd, Guard) {
+    pub(super) fn into_proc(
+        self,
+        id: ProcId,
+        steering: Box<ProcSteering>,
+    ) -> (Box<Proc>, OwnedFd, Guard) {
         let spec = ProcSpec {
-            kthreads: u16::try_from(self.kthreads.len()).expect("at most NCPU kthreads"),
+            kthreads: self.kthread_count(),
             guaranteed: u16::try_from(self.guaranteed_cores)
                 .expect("a reserved guarantee is no more than all cores"),
         };
@@ -87,7 +101,9 @@ impl Candidate {
             kthreads: self.kthreads,
             overflow: std::collections::VecDeque::with_capacity(MAX_UNCOMPLETED),
             joins,
+            steering,
             seat: Some(Seat::new(spec)),
+            steer_stats: SteerStats::default(),
             notes: Notes::default(),
             mapping: self.mapping,
             region: self.region,
@@ -169,6 +185,7 @@ fn kthread(
     let pidfd = threads.pidfd(tid)?;
     Ok(Kthread {
         polled: false,
+        received: 0,
         rxq: views.rxq,
         txpktq: views.txpktq,
         txcmdq: views.txcmdq,

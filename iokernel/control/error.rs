@@ -127,6 +127,14 @@ pub enum RegistrationError {
         /// All runtime cores.
         total: u32,
     },
+    /// There is no memory for what its flows' steering needs.
+    #[error("no memory for its {flows} flow entries ({error}): lower --flow-entries")]
+    NoFlowTable {
+        /// As configured.
+        flows: u32,
+        /// What the system says.
+        error: std::io::Error,
+    },
     /// All slots are taken.
     #[error("{} runtimes are attached already", super::messages::MAX_PROCS)]
     TableFull,

@@ -19,6 +19,7 @@
 //! cores) is given back by drop.
 
 pub mod checks;
+pub mod directory;
 pub mod error;
 pub mod faults;
 pub mod fd_limit;
@@ -28,17 +29,20 @@ pub mod layout;
 pub mod messages;
 pub mod rate_limit;
 pub mod registration;
+pub mod rules_link;
 pub mod server;
 mod sigbus;
 pub mod socket;
 mod sysv;
 pub mod table;
 #[cfg(test)]
-mod test_runtime;
+pub(crate) mod test_runtime;
 #[cfg(test)]
 mod tests;
 
+pub use directory::Directory;
 pub use error::RegistrationError;
 pub use faults::Fault;
 pub use messages::{ControlEnd, DataplaneEnd, DetachReason, ToControl, ToDataplane, channel};
+pub use rules_link::{RulesEnd, RulesLink, rules_link};
 pub use server::{ControlStats, Server, ServerConfig};

@@ -45,7 +45,7 @@ impl TokenBucket {
 
 /// Ends a line: how many lines were not written, if any.
 #[derive(Debug)]
-pub(super) struct Suppressed(pub(super) u64);
+pub struct Suppressed(pub u64);
 
 impl fmt::Display for Suppressed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

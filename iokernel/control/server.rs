@@ -26,8 +26,10 @@ use rustix::event::{Timespec, epoll};
 use rustix::thread::CpuSet;
 
 use crate::port::dma::DmaMapper;
+use crate::steering::SteeringSpec;
 
 use super::checks::{Candidate, Context};
+use super::directory::Directory;
 use super::kthreads;
 use super::messages::ControlEnd;
 use super::rate_limit::TokenBucket;
@@ -59,6 +61,8 @@ pub struct ServerConfig {
     pub mapper: Arc<dyn DmaMapper>,
     /// Users whose runtimes may attach; `None`: anybody's.
     pub allow_uids: Option<Vec<u32>>,
+    /// How flows are steered.
+    pub steering: SteeringSpec,
     /// Cores that guarantees may sum up to.
     pub runtime_cores: u16,
     /// CPU of the control thread; `None`: anywhere.
@@ -70,6 +74,8 @@ pub struct ServerConfig {
     /// Ends the thread, once the dataplane returned all runtimes. The thread sets it
     /// when it ends for any other reason.
     pub stop: Arc<AtomicBool>,
+    /// Where others look who is attached.
+    pub directory: Directory,
     /// Counters for others to read.
     pub stats: Arc<ControlStats>,
 }

@@ -15,6 +15,7 @@ use std::rc::Rc;
 
 use crate::ids::{Mac, ProcId, ProcSlot};
 use crate::proc::Proc;
+use crate::steering::ProcSteering;
 
 use super::checks::Candidate;
 use super::error::RegistrationError;
@@ -161,7 +162,7 @@ impl Table {
     ///
     /// # Panics
     /// When [`conflict`](Self::conflict) was not asked before.
-    pub(crate) fn admit(&mut self, candidate: Candidate) -> Box<Proc> {
+    pub(crate) fn admit(&mut self, candidate: Candidate, steering: Box<ProcSteering>) -> Box<Proc> {
         let free = self.slots.iter().position(|slot| slot.tenant.is_none());
         let index = free.expect("conflict() found a free slot");
         let reservation = self
@@ -175,7 +176,7 @@ impl Table {
             generation: slot.generation,
         };
         let (peer, mac, shmid) = (candidate.peer, candidate.mac, candidate.shmid);
-        let (proc, connection, guard) = candidate.into_proc(id);
+        let (proc, connection, guard) = candidate.into_proc(id, steering);
         slot.tenant = Some(Tenant {
             id,
             peer,

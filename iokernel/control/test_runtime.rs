@@ -33,7 +33,7 @@ pub(super) const SLOTS: u64 = 64;
 /// namespace of their own, so that names and keys of tests do not collide.
 /// False, and a skip, if that is not allowed here.
 #[track_caller]
-pub(super) fn private_namespaces() -> bool {
+pub(crate) fn private_namespaces() -> bool {
     // SAFETY: takes flags only; both namespaces are the thread's, and no fd or
     // mapping depends on them.
     let ret = unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWIPC) };
@@ -54,7 +54,7 @@ fn skip_here(why: &str) {
 
 /// True if threads may act as another user here; else a skip.
 #[track_caller]
-pub(super) fn may_become_another() -> bool {
+pub(crate) fn may_become_another() -> bool {
     let may = std::thread::spawn(|| set_user(4321)).join().unwrap();
     if !may {
         skip_here("only root of a namespace with many users can become another one");
@@ -63,7 +63,7 @@ pub(super) fn may_become_another() -> bool {
 }
 
 /// Makes this thread, and no other, act as another user.
-pub(super) fn become_user(uid: libc::uid_t) {
+pub(crate) fn become_user(uid: libc::uid_t) {
     assert!(set_user(uid), "may_become_another() was not asked");
 }
 

@@ -143,7 +143,11 @@ impl<P: Port> Dataplane<P> {
             .arbiter
             .park(slot, kthread, in_flight, &mut self.decisions);
         match park {
-            Park::Stands => self.stats.add(Counter::Parks, 1),
+            Park::Stands => {
+                self.stats.add(Counter::Parks, 1);
+                // Before apply(): the core may have gone to another of its kthreads.
+                self.proc(slot).steering.parked(kthread);
+            }
             Park::Refused => self.stats.add(Counter::ParksRefused, 1),
             Park::NotRunning => self.fault(slot, Fault::StrayPark { kthread }),
         }

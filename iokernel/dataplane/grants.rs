@@ -2,7 +2,7 @@
 
 use super::{Dataplane, KthreadRef};
 use crate::control::{DetachReason, Fault};
-use crate::cores::arbiter::{Decision, Queues};
+use crate::cores::arbiter::{Cause, Decision, Queues};
 use crate::cores::congestion::QueueObs;
 use crate::ids::{CoreId, KthreadIdx, Micros, ProcSlot};
 use crate::port::Port;
@@ -97,9 +97,14 @@ impl<P: Port> Dataplane<P> {
                 kthread,
                 core,
                 pin,
-                ..
+                handover,
+                cause,
+                from,
             } => {
                 self.poll(proc, kthread);
+                if !handover {
+                    self.activated(proc, kthread, core, from.filter(|_| is_congestion(cause)));
+                }
                 self.wake(proc, kthread, core, pin);
             }
             Decision::Rewake {
@@ -110,14 +115,30 @@ impl<P: Port> Dataplane<P> {
             Decision::Preempt {
                 victim,
                 victim_kthread,
+                core,
                 proc,
                 kthread,
-                ..
+                cause,
+                from,
             } => {
                 self.poll(proc, kthread);
+                self.activated(proc, kthread, core, from.filter(|_| is_congestion(cause)));
                 self.preempt(victim, victim_kthread);
             }
         }
+    }
+
+    /// Tells steering of a kthread that became active.
+    fn activated(
+        &mut self,
+        slot: ProcSlot,
+        kthread: KthreadIdx,
+        core: CoreId,
+        relieves: Option<KthreadIdx>,
+    ) {
+        let now = self.now;
+        let steering = &mut self.proc(slot).steering;
+        steering.activated(kthread, core, relieves, now);
     }
 
     /// Adds a kthread to those whose queues are polled.
@@ -157,4 +178,9 @@ impl<P: Port> Dataplane<P> {
             self.fail(slot, reason);
         }
     }
+}
+
+/// True if a core was given because a queue stood still.
+fn is_congestion(cause: Cause) -> bool {
+    matches!(cause, Cause::Runqueue | Cause::Rxq)
 }

@@ -21,6 +21,7 @@ mod leave;
 pub mod loans;
 pub mod macs;
 mod rx;
+mod steer;
 #[cfg(test)]
 mod tests;
 mod tx;
@@ -28,12 +29,13 @@ mod tx;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abi::ingress::Ingress;
-use crate::control::{DataplaneEnd, DetachReason, ToDataplane};
+use crate::control::{DataplaneEnd, DetachReason, RulesEnd, ToDataplane};
 use crate::cores::arbiter::{Arbiter, Decisions};
 use crate::ids::{BufIdx, KthreadIdx, Micros, ProcSlot};
 use crate::port::{Port, RX_BURST_SIZE, RxFrame, TxToken};
 use crate::proc::Proc;
-use crate::stats::{Counter, Stats};
+use crate::stats::{Counter, Stats, SteerStats};
+use crate::steering::rules::RuleSet;
 use crate::time::{Clock, Ticks};
 use effects::Effects;
 use loans::{Loans, MAX_PROCS};
@@ -83,6 +85,8 @@ pub struct Parts<P> {
     pub ingress: Ingress,
     /// The rings to and from the control thread.
     pub link: DataplaneEnd,
+    /// Where changed rules come from.
+    pub rules: RulesEnd,
     /// Who gets which core.
     pub arbiter: Arbiter,
     /// Pins, wakes, preempts.
@@ -91,6 +95,8 @@ pub struct Parts<P> {
     pub clock: Clock,
     /// Where to count.
     pub stats: Stats,
+    /// Where to count what all runtimes' steering does.
+    pub steer_totals: SteerStats,
     /// What to do when there is nothing to do.
     pub idle: Idle,
 }
@@ -101,6 +107,9 @@ pub struct Dataplane<P> {
     port: P,
     ingress: Ingress,
     link: DataplaneEnd,
+    rules_end: RulesEnd,
+    /// The operator's rules.
+    rules: Box<RuleSet>,
     arbiter: Arbiter,
     effects: Effects,
     decisions: Decisions,
@@ -127,6 +136,13 @@ pub struct Dataplane<P> {
     tx_turn: usize,
     overflow_turn: usize,
     frames: Box<[RxFrame; RX_BURST_SIZE]>,
+    receivers: Box<[rx::Receiver; RX_BURST_SIZE]>,
+    burst: Box<steer::Burst>,
+    steer_totals: SteerStats,
+    /// Whose turn it was last to be looked after.
+    house_turn: usize,
+    /// The time of the last round of the arbiter.
+    now: Micros,
     routes: Box<rx::Routes>,
     pending: Box<tx::Pending>,
     done: Box<[TxToken; completions::DONE_BURST_SIZE]>,
@@ -147,16 +163,20 @@ impl<P: Port> Dataplane<P> {
             port,
             ingress,
             link,
+            rules: rules_end,
             arbiter,
             effects,
             clock,
             stats,
+            steer_totals,
             idle,
         } = parts;
         Dataplane {
             port,
             ingress,
             link,
+            rules_end,
+            rules: Box::default(),
             arbiter,
             effects,
             decisions: Decisions::new(),
@@ -175,6 +195,11 @@ impl<P: Port> Dataplane<P> {
             tx_turn: 0,
             overflow_turn: 0,
             frames: Box::new([RxFrame::EMPTY; RX_BURST_SIZE]),
+            receivers: Box::new([rx::Receiver::Nobody; RX_BURST_SIZE]),
+            burst: Box::default(),
+            steer_totals,
+            house_turn: 0,
+            now: clock.now(),
             routes: Box::default(),
             pending: Box::default(),
             done: Box::new([completions::NO_TOKEN; completions::DONE_BURST_SIZE]),
@@ -215,7 +240,9 @@ impl<P: Port> Dataplane<P> {
         let now = self.clock.ticks();
         if now >= self.next_adjust {
             self.next_adjust = Ticks(now.0 + self.adjust_ticks);
-            self.adjust(self.clock.at(now));
+            let now = self.clock.at(now);
+            self.housekeep(now);
+            self.adjust(now);
         }
         worked |= self.commands();
         if !self.overflowing.is_empty() {
@@ -241,6 +268,7 @@ impl<P: Port> Dataplane<P> {
     }
 
     fn hear_control(&mut self) {
+        self.rules_end.renew(&mut self.rules);
         for _ in 0..CONTROL_BURST_SIZE {
             match self.link.from_control.pop() {
                 Ok(ToDataplane::Attach(proc)) => self.attach(proc),

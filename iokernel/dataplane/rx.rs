@@ -1,14 +1,15 @@
 //! Received frames: from the port into a kthread's rxq.
 //!
-//! A burst is handled in two passes. The first finds each frame's runtime and
-//! kthread and reserves a slot of its rxq; the second, from the last frame to
-//! the first, writes the headers and publishes the slots. So the slot that a
-//! consumer polls is written last, and its cache line changes hands once for a
-//! burst and not once for a packet.
+//! A burst is handled in three passes. The first finds each frame's runtime, and asks
+//! the cache for what steering will read; the second steers, runs of frames of one
+//! runtime together ([`steer`](super::steer)), and reserves a slot of an rxq for each;
+//! the third, from the last frame to the first, writes the headers and publishes the
+//! slots. So the slot that a consumer polls is written last, and its cache line changes
+//! hands once for a burst and not once for a packet.
 //!
 //! Cache lines that a packet touches here: its first line and its headroom's
-//! last (both prefetched), its loan record, the proc's and the kthread's lines
-//! (shared by the burst), a quarter of an rxq line.
+//! last (both prefetched), its flow's line (prefetched), its loan record, the proc's and
+//! the kthread's lines (shared by the burst), a quarter of an rxq line.
 //!
 //! *Source:* C: `rx_burst`, `rx_one_pkt`, iokernel/rx.c.
 
@@ -18,6 +19,7 @@
 )]
 
 use super::Dataplane;
+use super::steer::Queues;
 use crate::abi::ingress::INGRESS_BUFS;
 use crate::abi::lrpc::Reserved;
 use crate::abi::types::{
@@ -26,8 +28,8 @@ use crate::abi::types::{
 };
 use crate::ids::{KthreadIdx, Mac, ProcSlot};
 use crate::port::{Port, RX_BURST_SIZE, RxFlags, RxFrame};
+use crate::proc::Proc;
 use crate::stats::Counter;
-use crate::steering::modulo;
 
 /// Frames ahead of the one in hand that are asked into the cache.
 const PREFETCH_AHEAD: usize = 4;
@@ -36,6 +38,17 @@ const PREFETCH_AHEAD: usize = 4;
 pub(super) const LENT_MAX: u32 = INGRESS_BUFS / 4;
 /// An Ethernet header.
 const ETH_HDR: u32 = 14;
+
+/// Who is to get a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Receiver {
+    /// The runtime that has its destination address.
+    Proc(ProcSlot),
+    /// All runtimes.
+    All,
+    /// Nobody: it was dropped.
+    Nobody,
+}
 
 /// Where each frame of a burst goes: a reserved slot and the loan's tag.
 pub(super) type Routes = arrayvec::ArrayVec<(Reserved, u64, u16), RX_BURST_SIZE>;
@@ -71,54 +84,91 @@ impl<P: Port> Dataplane<P> {
                 self.ingress.prefetch(ahead.data);
                 self.loans.prefetch(ahead.buf);
             }
-            self.route(i);
+            self.receivers[i] = self.receiver(i);
+        }
+        let mut at = 0;
+        while at < n {
+            at = self.receive_run(at, n);
         }
         self.publish();
         self.give_back();
         true
     }
 
-    /// First pass: chooses the receiver of frame `i` and reserves its slot.
+    /// First pass: finds the receiver of frame `i`.
     #[inline]
-    fn route(&mut self, i: usize) {
+    fn receiver(&mut self, i: usize) -> Receiver {
         let frame = self.frames[i];
         let dst = self.ingress.dst_mac(frame.data);
         if !fits(frame.len, || self.ingress.is_vlan(frame.data)) {
-            return self.drop_frame(&frame, Counter::RxBadLength);
+            self.drop_frame(&frame, Counter::RxBadLength);
+            return Receiver::Nobody;
         }
         if dst & 1 != 0 {
-            return self.broadcast(&frame, dst);
+            if dst & BROADCAST == Mac::BROADCAST.to_bits() && !self.live.is_empty() {
+                return Receiver::All;
+            }
+            self.drop_frame(&frame, Counter::RxUnhandled);
+            return Receiver::Nobody;
         }
         let Some(slot) = self.macs.find(dst) else {
-            return self.drop_frame(&frame, Counter::RxUnregisteredMac);
+            self.drop_frame(&frame, Counter::RxUnregisteredMac);
+            return Receiver::Nobody;
         };
-        let kthread = self.steer(slot, frame.hash);
-        let proc = self.procs[slot.index()]
-            .as_mut()
-            .expect("an address leads to an attached runtime");
-        if proc.notes.lent >= LENT_MAX {
-            return self.drop_frame(&frame, Counter::RxLentMax);
-        }
-        match proc.kthreads[kthread.index()].rxq.reserve() {
-            Some(place) => {
-                place.prefetch();
-                proc.notes.lent += 1;
-                let tag = self.loans.lend(frame.buf, slot);
-                #[allow(clippy::cast_possible_truncation, reason = "below RX_BURST_SIZE")]
-                self.routes.push((place, tag, i as u16));
+        self.burst.hashes[i] = frame.hash;
+        let proc = self.procs[slot.index()].as_ref();
+        proc.expect("an address leads to an attached runtime")
+            .steering
+            .prefetch(frame.hash);
+        Receiver::Proc(slot)
+    }
+
+    /// Second pass: the frames from `at` on that have the same receiver. Returns the
+    /// place of the next.
+    #[inline]
+    fn receive_run(&mut self, at: usize, n: usize) -> usize {
+        match self.receivers[at] {
+            Receiver::Proc(slot) => {
+                let same = |r: &Receiver| *r == Receiver::Proc(slot);
+                let len = self.receivers[at..n].iter().take_while(|r| same(r)).count();
+                self.steer_run(slot, at..at + len);
+                at + len
             }
-            None => self.drop_frame(&frame, Counter::RxUnicastFail),
+            Receiver::All => {
+                self.broadcast(self.frames[at]);
+                at + 1
+            }
+            Receiver::Nobody => at + 1,
         }
     }
 
-    /// The kthread for a packet with this hash; wakes one if none is active.
+    /// Reserves slots for packets of one runtime that have been steered.
     #[inline]
-    fn steer(&mut self, slot: ProcSlot, hash: u32) -> KthreadIdx {
-        let active = self.arbiter.active(slot);
-        if active.is_empty() {
-            return self.kthread_of_idle_proc(slot);
+    pub(super) fn queue(&mut self, slot: ProcSlot, run: std::ops::Range<usize>) {
+        let proc = self.procs[slot.index()]
+            .as_mut()
+            .expect("packets are steered to attached runtimes");
+        for i in run {
+            let frame = self.frames[i];
+            let kthread = self.burst.kthreads[i];
+            // There is room: each frame of a burst is freed once at most.
+            if proc.notes.lent >= LENT_MAX {
+                self.stats.add(Counter::RxLentMax, 1);
+                self.freed.push(frame.buf);
+                continue;
+            }
+            let Some(place) = proc.kthreads[kthread.index()].rxq.reserve() else {
+                self.stats.add(Counter::RxUnicastFail, 1);
+                self.freed.push(frame.buf);
+                continue;
+            };
+            place.prefetch();
+            proc.notes.lent += 1;
+            queued(proc, frame.hash, kthread);
+            let tag = self.loans.lend(frame.buf, slot);
+            #[allow(clippy::cast_possible_truncation, reason = "below RX_BURST_SIZE")]
+            self.routes.push((place, tag, i as u16));
         }
-        modulo::steer(hash, active)
     }
 
     /// A kthread for a message to a runtime of which none may be active: the
@@ -144,26 +194,23 @@ impl<P: Port> Dataplane<P> {
             .add(Counter::RxDelivered, self.routes.len() as u64);
     }
 
-    /// A frame to everybody, or to a group that is not everybody.
+    /// A frame to everybody.
     #[cold]
-    fn broadcast(&mut self, frame: &RxFrame, dst: u64) {
-        if dst & BROADCAST != Mac::BROADCAST.to_bits() || self.live.is_empty() {
-            return self.drop_frame(frame, Counter::RxUnhandled);
-        }
+    fn broadcast(&mut self, frame: RxFrame) {
         let sender = frame
             .flags
             .contains(RxFlags::FROM_LOCAL)
             .then(|| self.macs.find(self.ingress.src_mac(frame.data)))
             .flatten();
         let tag = self.loans.open_group(frame.buf);
-        let hdr = self.ingress.write_rx_hdr(frame.data, &rx_hdr(frame, tag));
+        let hdr = self.ingress.write_rx_hdr(frame.data, &rx_hdr(&frame, tag));
         // By index: steering may wake kthreads. It detaches nobody.
         for at in 0..self.live.len() {
             let slot = self.live[at];
             if Some(slot) == sender {
                 continue;
             }
-            let kthread = self.steer(slot, frame.hash);
+            let kthread = self.steer_one(slot, frame.hash);
             let proc = self.proc(slot);
             if proc.notes.lent < LENT_MAX
                 && proc.kthreads[kthread.index()]
@@ -171,6 +218,7 @@ impl<P: Port> Dataplane<P> {
                     .send(u64::from(RX_NET_RECV), hdr)
             {
                 proc.notes.lent += 1;
+                queued(proc, frame.hash, kthread);
                 self.loans.join_group(frame.buf, slot);
                 self.stats.add(Counter::RxDelivered, 1);
             } else {
@@ -205,6 +253,16 @@ impl<P: Port> Dataplane<P> {
             self.freed.clear();
         }
     }
+}
+
+/// A packet got a slot in a kthread's rxq.
+#[inline]
+fn queued(proc: &mut Proc, hash: u32, kthread: KthreadIdx) {
+    proc.kthreads[kthread.index()].received += 1;
+    let Proc {
+        steering, kthreads, ..
+    } = proc;
+    steering.queued(hash, kthread, &mut Queues(kthreads));
 }
 
 /// The header of a received frame. C: `rx_prepend_rx_preamble`, iokernel/rx.c.

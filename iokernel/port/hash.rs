@@ -18,6 +18,8 @@
 //!
 //! *Source:* Microsoft, "Verifying the RSS hash calculation"; DPDK: `rte_softrss`.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::headers::{FRAGMENT, Network, PROTO_TCP, PROTO_UDP, be16};
 
 /// The published key.
@@ -65,6 +67,12 @@ const fn contributions() -> [[u32; 256]; INPUT_MAX] {
 #[inline]
 fn toeplitz<const N: usize>(input: &[u8; N]) -> u32 {
     const { assert!(N <= INPUT_MAX) };
+    fold(input)
+}
+
+/// The Toeplitz hash of at most [`INPUT_MAX`] bytes.
+#[inline]
+fn fold(input: &[u8]) -> u32 {
     input
         .iter()
         .zip(&CONTRIBUTION)
@@ -128,6 +136,20 @@ fn tuple<const ADDRS: usize, const ALL: usize>(
             toeplitz(&input)
         }
     }
+}
+
+/// The hash of the TCP and UDP packets from `src` to `dst` that are no fragments;
+/// `None` if one end speaks IPv4 and the other IPv6.
+pub fn hash_flow(src: SocketAddr, dst: SocketAddr) -> Option<u32> {
+    let mut input = Vec::with_capacity(INPUT_MAX);
+    match (src.ip(), dst.ip()) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => input.extend([src.octets(), dst.octets()].concat()),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => input.extend([src.octets(), dst.octets()].concat()),
+        _ => return None,
+    }
+    input.extend(src.port().to_be_bytes());
+    input.extend(dst.port().to_be_bytes());
+    Some(fold(&input))
 }
 
 #[cfg(test)]
@@ -212,6 +234,8 @@ mod tests {
             assert_eq!(v4(src, sport, dst, dport, 6), ports, "TCP");
             assert_eq!(v4(src, sport, dst, dport, 17), ports, "UDP");
             assert_eq!(v4(src, sport, dst, dport, 1), addrs, "ICMP");
+            let flow = hash_flow((src, sport).into(), (dst, dport).into());
+            assert_eq!(flow, Some(ports));
         }
     }
 
@@ -249,7 +273,16 @@ mod tests {
             assert_eq!(hash_frame(&frame(src, dst, 6, sport, dport)), ports);
             assert_eq!(hash_frame(&frame(src, dst, 17, sport, dport)), ports);
             assert_eq!(hash_frame(&frame(src, dst, 58, sport, dport)), addrs);
+            let flow = hash_flow((src, sport).into(), (dst, dport).into());
+            assert_eq!(flow, Some(ports));
         }
+    }
+
+    #[test]
+    fn ends_of_different_protocols_have_no_flow() {
+        let (v4, v6) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
+        assert_eq!(hash_flow((v4, 1).into(), (v6, 1).into()), None);
+        assert_eq!(hash_flow((v6, 1).into(), (v4, 1).into()), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! One writer, the polling loop; anyone may read. A count costs a load and a
 //! store of a line that only the loop writes: no locked instruction.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +17,9 @@ pub trait CounterSet: Copy + 'static {
 
     /// Its place in [`CounterSet::ALL`].
     fn index(self) -> usize;
+
+    /// The name shown to people and programs.
+    fn label(self) -> &'static str;
 }
 
 macro_rules! counters {
@@ -52,12 +56,16 @@ macro_rules! counters {
             fn index(self) -> usize {
                 self as usize
             }
+
+            fn label(self) -> &'static str {
+                $set::label(self)
+            }
         }
     };
 }
 
 mod steering;
-pub use steering::SteerCounter;
+pub use steering::{SteerCounter, Total};
 
 counters! {
     /// What is counted. Labels are upstream's where upstream counts the same.
@@ -162,6 +170,17 @@ impl<C: CounterSet> Default for Counts<C> {
     }
 }
 
+impl<C: CounterSet> fmt::Display for Counts<C> {
+    /// Those that are not zero, in one line; nothing if all are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (label, count)) in self.non_zero().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{label} {count}")?;
+        }
+        Ok(())
+    }
+}
+
 impl<C: CounterSet> Counts<C> {
     /// Adds `n`. To be called by the one writer only.
     #[inline]
@@ -182,6 +201,12 @@ impl<C: CounterSet> Counts<C> {
         self.cell(counter).load(Ordering::Relaxed)
     }
 
+    /// Those that are not zero, with their names.
+    pub fn non_zero(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let all = C::ALL.iter().map(|c| (c.label(), self.get(*c)));
+        all.filter(|(_, count)| *count > 0)
+    }
+
     #[inline]
     fn cell(&self, counter: C) -> &AtomicU64 {
         let at = counter.index();
@@ -192,6 +217,15 @@ impl<C: CounterSet> Counts<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_was_counted_is_shown() {
+        let stats = Stats::default();
+        assert_eq!(stats.to_string(), "");
+        stats.add(Counter::RxDelivered, 7);
+        stats.add(Counter::Faults, 1);
+        assert_eq!(stats.to_string(), "RX_DELIVERED 7, FAULTS 1");
+    }
 
     #[test]
     fn every_counter_has_its_own_cell_and_name() {

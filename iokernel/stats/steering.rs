@@ -38,3 +38,28 @@ counters! {
         ImbalanceMax = "ST_IMBALANCE_MAX_MILLI",
     }
 }
+
+/// What a counter's value for all runtimes together is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Total {
+    /// The sum of all that ever were attached.
+    Sum,
+    /// The sum of those that are attached now: something that they have.
+    SumOfAttached,
+    /// The greatest of all that ever were attached.
+    Greatest,
+    /// The greatest of those that are attached now.
+    GreatestOfAttached,
+}
+
+impl SteerCounter {
+    /// How runtimes' counts make a total.
+    pub fn total(self) -> Total {
+        match self {
+            SteerCounter::Flows => Total::SumOfAttached,
+            SteerCounter::Imbalance => Total::GreatestOfAttached,
+            SteerCounter::ImbalanceMax => Total::Greatest,
+            _ => Total::Sum,
+        }
+    }
+}

@@ -35,7 +35,7 @@ pub(super) enum Tenancy {
 
 /// The cores of one proc.
 #[derive(Debug)]
-pub struct CoreSet {
+pub(super) struct CoreSet {
     by_core: [u16; CORES],
     active: Vec<KthreadIdx>,
     /// By kthread: its core, while active; and its place in `active`.
@@ -45,7 +45,7 @@ pub struct CoreSet {
 
 impl CoreSet {
     /// No core, for a proc of so many kthreads.
-    pub fn new(kthreads: u16) -> CoreSet {
+    pub(super) fn new(kthreads: u16) -> CoreSet {
         CoreSet {
             by_core: [UNUSED; CORES],
             active: Vec::with_capacity(kthreads.into()),
@@ -56,13 +56,13 @@ impl CoreSet {
 
     /// The active kthreads, in the arbiter's order.
     #[inline(always)]
-    pub fn active(&self) -> &[KthreadIdx] {
+    pub(super) fn active(&self) -> &[KthreadIdx] {
         &self.active
     }
 
     /// The core of an active kthread; of a parked one, the last it had.
     #[inline]
-    pub fn core_of(&self, kthread: KthreadIdx) -> CoreId {
+    pub(super) fn core_of(&self, kthread: KthreadIdx) -> CoreId {
         self.core[kthread.index()]
     }
 

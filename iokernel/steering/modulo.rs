@@ -5,27 +5,35 @@
 
 use crate::ids::KthreadIdx;
 
-/// The kthread for a packet, of those that are active.
+/// The kthread for each packet, of those that are active.
 ///
 /// *Source:* C: `rx_send_to_runtime`, iokernel/rx.c.
 ///
 /// # Panics
 /// When no kthread is active: the caller asks the arbiter then.
-#[inline]
-pub fn steer(hash: u32, active: &[KthreadIdx]) -> KthreadIdx {
+#[inline(always)]
+pub(super) fn steer_burst(hashes: &[u32], active: &[KthreadIdx], out: &mut [KthreadIdx]) {
     // A packet's only division, in 32 bits; the common case of one kthread goes without.
     #[allow(clippy::cast_possible_truncation, reason = "at most NCPU kthreads")]
     let n = active.len() as u32;
     if n == 1 {
-        active[0]
-    } else {
-        active[(hash % n) as usize]
+        out[..hashes.len()].fill(active[0]);
+        return;
+    }
+    for (&hash, kthread) in hashes.iter().zip(out) {
+        *kthread = active[(hash % n) as usize];
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn steer(hash: u32, active: &[KthreadIdx]) -> KthreadIdx {
+        let mut out = [KthreadIdx(999)];
+        steer_burst(&[hash], active, &mut out);
+        out[0]
+    }
 
     #[test]
     fn a_fifth_kthread_moves_every_flow_of_the_papers_example() {

@@ -113,7 +113,10 @@ mod tests {
     #[test]
     fn a_packet_that_was_never_sent_is_not_pending_in_an_empty_ring() {
         let mark = Mark::next_to(KthreadIdx(1), &One(7, 7));
-        assert!(!mark.is_pending(&mut One(7, 7)), "dropped: the ring was full");
+        assert!(
+            !mark.is_pending(&mut One(7, 7)),
+            "dropped: the ring was full"
+        );
         assert!(!Mark::default().is_pending(&mut One(9, 9)));
     }
 }

@@ -12,6 +12,8 @@ use crate::cores::arbiter::{ProcSpec, Seat};
 use crate::ids::{Mac, ProcId};
 use crate::port::dma::{Mapping, NoDma};
 use crate::proc::{Kthread, MAX_UNCOMPLETED, Notes, Proc};
+use crate::stats::SteerStats;
+use crate::steering::{ProcSteering, SteeringSpec};
 
 /// Slots of each ring, as in unmodified runtimes.
 const SLOTS: u64 = 4096;
@@ -34,6 +36,8 @@ pub struct PeerSpec {
     pub guaranteed: u16,
     /// Egress buffers.
     pub egress: u64,
+    /// How its flows are steered.
+    pub steering: SteeringSpec,
 }
 
 /// A runtime whose kthreads are whatever the test does.
@@ -107,6 +111,7 @@ impl Peer {
                 park_efd: efd.try_clone().expect("an fd"),
                 pidfd: None,
                 polled: false,
+                received: 0,
             });
             peers.push(PeerKthread {
                 rxq: rx(&mine, at.rxq, q_ptrs_at),
@@ -127,10 +132,17 @@ impl Peer {
             kthreads: ours.into_boxed_slice(),
             overflow: std::collections::VecDeque::with_capacity(MAX_UNCOMPLETED),
             joins: std::collections::VecDeque::with_capacity(spec.kthreads),
+            steering: ProcSteering::new(
+                &spec.steering,
+                u16::try_from(spec.kthreads).expect("at most 256"),
+                || (),
+            )
+            .expect("memory"),
             seat: Some(Seat::new(ProcSpec {
                 kthreads: u16::try_from(spec.kthreads).expect("at most 256"),
                 guaranteed: spec.guaranteed,
             })),
+            steer_stats: SteerStats::default(),
             notes: Notes::default(),
             mapping,
             region: theirs,

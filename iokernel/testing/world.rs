@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::abi::ingress::{INGRESS_LEN, Ingress};
 use crate::abi::shm::ShmRegion;
 use crate::abi::types::rx_net_hdr;
-use crate::control::{ControlEnd, ToControl, ToDataplane, channel};
+use crate::control::{ControlEnd, RulesLink, ToControl, ToDataplane, channel, rules_link};
 use crate::cores::arbiter::{Arbiter, RuntimeCore};
 use crate::cores::executor::WakeWatch;
 use crate::cores::topology::CpuId;
@@ -13,7 +13,9 @@ use crate::dataplane::effects::Effects;
 use crate::dataplane::{Dataplane, Idle, Parts};
 use crate::ids::{CoreId, Mac, ProcId, ProcSlot};
 use crate::proc::Proc;
-use crate::stats::{Counter, Stats};
+use crate::stats::{Counter, Stats, SteerStats};
+use crate::steering::SteeringSpec;
+use crate::steering::rules::RuleSet;
 use crate::testing::{FakePort, Peer, PeerSpec};
 use crate::time::Clock;
 
@@ -24,10 +26,14 @@ pub struct World {
     pub dataplane: Dataplane<FakePort>,
     /// What the control thread would hold.
     pub control: ControlEnd,
+    /// Where rules are changed.
+    pub rules: RulesLink,
     /// What runtimes map.
     pub ingress: Arc<ShmRegion>,
     /// The loop's counters.
     pub stats: Stats,
+    /// What all runtimes' steering counts.
+    pub steer_totals: SteerStats,
 }
 
 impl World {
@@ -53,7 +59,9 @@ impl World {
     fn with(cores: u16, effects: Effects) -> World {
         let ingress = Arc::new(ShmRegion::private(INGRESS_LEN).expect("shared memory"));
         let (control, dataplane_end) = channel();
+        let (rules, rules_end) = rules_link(Box::default());
         let stats = Stats::default();
+        let steer_totals = SteerStats::default();
         let runtime: Vec<_> = (0..cores)
             .map(|n| RuntimeCore {
                 core: CoreId(n),
@@ -64,18 +72,42 @@ impl World {
             port: FakePort::new(ingress.clone()),
             ingress: Ingress::new(ingress.clone()),
             link: dataplane_end,
+            rules: rules_end,
             arbiter: Arbiter::new(&runtime, crate::dataplane::loans::MAX_PROCS),
             effects,
             clock: Clock::calibrate(),
             stats: stats.clone(),
+            steer_totals: steer_totals.clone(),
             idle: Idle::Spin,
         });
         World {
             dataplane,
             control,
+            rules,
             ingress,
             stats,
+            steer_totals,
         }
+    }
+
+    /// Puts these rules into force.
+    ///
+    /// # Panics
+    /// When the loop does not take them.
+    pub fn set_rules(&mut self, rules: Box<RuleSet>) {
+        self.until_rules_settled();
+        self.rules.send(rules).expect("nothing is owed");
+        self.until_rules_settled();
+    }
+
+    fn until_rules_settled(&mut self) {
+        // The loop hears control messages in this many turns, whatever arrives.
+        let patience = crate::dataplane::CONTROL_PATIENCE;
+        let settled = (0..=patience).any(|_| {
+            self.dataplane.turn();
+            self.rules.settled()
+        });
+        assert!(settled, "the loop takes rules");
     }
 
     /// Attaches a runtime of `kthreads` kthreads in `slot` and gives the loop a
@@ -91,6 +123,16 @@ impl World {
 
     /// A runtime for `slot`, not attached yet.
     pub fn peer(slot: u16, kthreads: usize, guaranteed: u16) -> (Peer, Box<Proc>) {
+        World::steered_peer(slot, kthreads, guaranteed, SteeringSpec::default())
+    }
+
+    /// The same, with its flows steered so.
+    pub fn steered_peer(
+        slot: u16,
+        kthreads: usize,
+        guaranteed: u16,
+        steering: SteeringSpec,
+    ) -> (Peer, Box<Proc>) {
         Peer::new(PeerSpec {
             id: ProcId {
                 slot: ProcSlot(slot),
@@ -100,6 +142,7 @@ impl World {
             kthreads,
             guaranteed,
             egress: 256,
+            steering,
         })
     }
 

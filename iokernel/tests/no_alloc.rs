@@ -9,7 +9,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use calisto::abi::types::RX_NET_RECV;
+use calisto::ids::CoreId;
 use calisto::stats::Counter;
+use calisto::steering::rules::{Rule, RuleSet};
 use calisto::testing::{Peer, World, mac, udp_frame};
 
 thread_local! {
@@ -97,6 +99,21 @@ mod tests {
         assert!(world.count(Counter::TxPulled) > 10_000);
         assert!(world.count(Counter::Adjusts) > 100);
         assert!(world.count(Counter::Parks) > 0 && world.count(Counter::Wakes) > 3);
+    }
+
+    #[test]
+    fn a_change_of_rules_allocates_and_frees_nothing_in_the_loop() {
+        let mut world = World::new(4);
+        let set = |hash| {
+            let core = CoreId(1);
+            RuleSet::build([Rule { hash, core }]).unwrap()
+        };
+        world.set_rules(set(1));
+        for hash in 2..10 {
+            world.rules.send(set(hash)).expect("the last is in force");
+            assert_eq!(counted(|| world.turns(2)), 0);
+            assert!(world.rules.settled());
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::control::messages::ToDataplane;
 use crate::control::rate_limit::Suppressed;
 use crate::control::registration::{DEADLINE, Progress, Registration};
 use crate::control::socket::{Peer, peer};
+use crate::steering::ProcSteering;
 
 use super::token::Token;
 use super::{IDLE_PERIOD, MAX_PENDING, Server};
@@ -132,7 +133,18 @@ impl Server {
                 }
             }
         }
-        let proc = self.table.admit(candidate);
+        // Its tables may be large: the watch goes on meanwhile.
+        let spec = self.config.steering;
+        let kthreads = candidate.kthread_count();
+        let steering = match ProcSteering::new(&spec, kthreads, || self.watch()) {
+            Ok(steering) => steering,
+            Err(error) => {
+                let flows = spec.flow_entries;
+                let error = RegistrationError::NoFlowTable { flows, error };
+                return self.refuse(candidate.peer, &error);
+            }
+        };
+        let proc = self.table.admit(candidate, steering);
         let id = proc.id;
         let tenant = self.table.get_mut(id).expect("admitted above");
         // It is silent from now on; whatever happens on it is its departure.
@@ -156,6 +168,7 @@ impl Server {
                 Suppressed(more)
             );
         }
+        self.config.directory.enter(&proc);
         self.send(ToDataplane::Attach(proc));
     }
 

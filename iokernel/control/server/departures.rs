@@ -69,6 +69,7 @@ impl Server {
         self.release_threads(&proc, reason);
         // The guard goes before the region that it guards.
         drop(tenant);
+        self.config.directory.leave(proc.id);
         if let DetachReason::Fault(_) = reason {
             self.config.stats.faults.fetch_add(1, Ordering::Relaxed);
         }
@@ -80,6 +81,10 @@ impl Server {
                 DetachReason::ThreadGone { .. } => log::info!("{who} is detached: {reason}{more}"),
                 DetachReason::Fault(fault) => log::warn!("{who} is detached: {fault}{more}"),
                 DetachReason::Shutdown => log::info!("{who} is detached: iokerneld ends{more}"),
+            }
+            let counts = proc.steer_stats.to_string();
+            if !counts.is_empty() {
+                log::info!("{who} steering: {counts}");
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::control::test_runtime::{
 };
 use crate::control::{Fault, Server, kthreads};
 use crate::ids::KthreadIdx;
+use crate::stats::SteerCounter;
 use crate::testing::skip;
 
 /// What a runtime did wrong.
@@ -61,6 +62,27 @@ fn a_fault_closes_the_connection_and_is_logged() {
     });
     let line = h.last_line();
     assert!(line.contains("unknown command 0x63"), "{line}");
+}
+
+#[test]
+fn what_was_counted_of_its_steering_is_logged_when_it_left() {
+    let Some(mut h) = Harness::start(4) else {
+        return;
+    };
+    let runtime = TestRuntime::new(1);
+    let connection = runtime.register();
+    h.until_attached(1);
+    h.procs[0].steer_stats.add(SteerCounter::Packets, 7);
+    h.procs[0].steer_stats.add(SteerCounter::MovedRule, 2);
+    drop(connection);
+    h.until_attached(0);
+    h.until("it is logged", |h| h.last_line().contains("steering"));
+    let line = h.last_line();
+    assert!(
+        line.ends_with(" steering: ST_PACKETS 7, ST_MOVED_RULE 2"),
+        "{line}"
+    );
+    assert_eq!(h.directory.totals().get(SteerCounter::Packets), 7);
 }
 
 /// CPUs that a thread may run on.

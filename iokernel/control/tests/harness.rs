@@ -1,10 +1,12 @@
 //! The control thread in namespaces of its own, with the test as its dataplane.
 
+use crate::steering::SteeringSpec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::control::directory::Directory;
 use crate::control::messages::{DataplaneEnd, DetachReason, ToControl, ToDataplane, channel};
 use crate::control::server::{ControlStats, Server, ServerConfig};
 use crate::control::socket::ControlSocket;
@@ -18,6 +20,7 @@ pub(super) struct Harness {
     pub(super) thread: Option<JoinHandle<()>>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) stats: Arc<ControlStats>,
+    pub(super) directory: Directory,
     pub(super) dataplane: DataplaneEnd,
     #[allow(clippy::vec_box, reason = "the messages carry boxes")]
     pub(super) procs: Vec<Box<Proc>>,
@@ -37,11 +40,17 @@ pub(in crate::control) fn config(cores: u16) -> (ServerConfig, DataplaneEnd) {
         ingress_shmid: -1,
         mapper: Arc::new(NoDma),
         allow_uids: None,
+        // Small, for many runtimes come and go here.
+        steering: SteeringSpec {
+            flow_entries: 1000,
+            ..SteeringSpec::default()
+        },
         runtime_cores: cores,
         control_cpu: None,
         park_cpus: Vec::new(),
         watch: None,
         stop: Arc::new(AtomicBool::new(false)),
+        directory: Directory::default(),
         stats: Arc::new(ControlStats::default()),
     };
     (config, dataplane)
@@ -68,11 +77,13 @@ impl Harness {
             count.fetch_add(1, Ordering::Relaxed);
         }));
         let (stop, stats) = (Arc::clone(&config.stop), Arc::clone(&config.stats));
+        let directory = config.directory.clone();
         let thread = Server::spawn(config).unwrap();
         Some(Harness {
             thread: Some(thread),
             stop,
             stats,
+            directory,
             dataplane,
             procs: Vec::new(),
             hold: false,

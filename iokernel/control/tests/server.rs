@@ -26,6 +26,12 @@ fn a_runtime_attaches_and_leaves() {
     assert_eq!(h.procs[0].guaranteed_cores, 2);
     h.until("its guarantee is reserved", |h| h.reserved() == 2);
     assert!(!is_closed(&connection));
+    let entries = h.directory.attached();
+    let [entry] = &entries[..] else {
+        panic!("one is attached: {entries:?}");
+    };
+    assert_eq!((entry.id, entry.mac), (h.procs[0].id, h.procs[0].mac));
+    assert_eq!((entry.kthreads, entry.guaranteed_cores), (3, 2));
     drop(connection);
     h.until_attached(0);
     h.until("its guarantee is free", |h| h.reserved() == 0);
@@ -36,6 +42,7 @@ fn a_runtime_attaches_and_leaves() {
         crate::ids::Mac(runtime.header().mac)
     );
     assert_eq!(h.last_line(), who);
+    assert!(h.directory.attached().is_empty());
 }
 
 #[test]

@@ -130,6 +130,8 @@ pub enum Cause {
     Timer,
     /// It had lost a core to another proc's guarantee.
     Preempted,
+    /// A packet came for a flow that is at home on that core.
+    Affinity,
 }
 
 /// Something to be done about a kthread.
@@ -434,6 +436,24 @@ impl Arbiter {
             .expect("without active kthreads all are parked");
         p.leave(kthread);
         kthread
+    }
+
+    /// Gives the proc a certain core, if that is idle and the proc may grow; the kthread
+    /// that is woken there.
+    ///
+    /// *Source:* the paper's listing 3.
+    pub fn wake_on(
+        &mut self,
+        slot: ProcSlot,
+        core: CoreId,
+        out: &mut Decisions,
+    ) -> Option<KthreadIdx> {
+        if !self.cores.is_idle(core) || !self.proc(slot).can_grow() {
+            return None;
+        }
+        let kthread = self.choose_kthread(slot, core)?;
+        self.grant(slot, kthread, core, Cause::Affinity.into(), out);
+        Some(kthread)
     }
 
     /// The kthread could not be pinned; it is pinned again at its next wake.

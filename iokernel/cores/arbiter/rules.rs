@@ -232,7 +232,7 @@ impl Arbiter {
     /// 5. The least recently parked one.
     ///
     /// *Source:* cores.c, `pick_thread_for_proc`.
-    fn choose_kthread(&self, slot: ProcSlot, core: CoreId) -> Option<KthreadIdx> {
+    pub(super) fn choose_kthread(&self, slot: ProcSlot, core: CoreId) -> Option<KthreadIdx> {
         let p = self.proc(slot);
         let overloaded = self.overloaded.contains(slot.0);
         if p.unlaunched || p.first_left().is_some() || (overloaded && p.active().is_empty()) {
@@ -270,7 +270,7 @@ impl Arbiter {
     }
 
     /// Puts a parked kthread on an idle core and wakes it.
-    fn grant(
+    pub(super) fn grant(
         &mut self,
         slot: ProcSlot,
         kthread: KthreadIdx,

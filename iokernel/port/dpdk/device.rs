@@ -14,6 +14,7 @@ use super::eal::{Eal, strerror};
 use super::{DpdkError, PortSel};
 use crate::ids::Mac;
 use crate::port::PortInfo;
+use crate::port::hash::RSS_KEY;
 
 /// Descriptors of the receive and of the transmit ring. C: `RX_RING_SIZE`, `TX_RING_SIZE`.
 const RING_SIZE: u16 = 256;
@@ -76,6 +77,8 @@ pub(super) struct Device {
     /// Descriptors of the transmit ring.
     pub(super) tx_ring: u16,
     rx_ring: u16,
+    /// The key of the hash. Drivers read it where it lies, also when they start.
+    rss_key: Box<[u8]>,
     raw: sys::rte_eth_dev_info,
     offloads: Offloads,
     started: bool,
@@ -134,6 +137,7 @@ impl Device {
             max_frame: if mtu_known { mtu } else { 1500 }.saturating_add(FRAME_OVERHEAD),
             tx_ring: RING_SIZE,
             rx_ring: RING_SIZE,
+            rss_key: rss_key(raw.hash_key_size),
             raw,
             offloads,
             started: false,
@@ -154,14 +158,36 @@ impl Device {
         };
         conf.rx_adv_conf.rss_conf.rss_hf = self.offloads.rss;
         conf.txmode.offloads = self.offloads.tx;
-        // SAFETY: the port is valid for as long as self; DPDK copies the configuration.
-        check("configure the device", unsafe {
-            sys::rte_eth_dev_configure(self.port, 1, 1, &conf)
-        })?;
-        // SAFETY: as above; two numbers are adjusted in place.
+        if self.offloads.rss != 0 && !self.rss_key.is_empty() {
+            let key = &mut conf.rx_adv_conf.rss_conf;
+            key.rss_key = self.rss_key.as_mut_ptr();
+            key.rss_key_len = self.raw.hash_key_size;
+        }
+        let mut ret = self.try_configure(&conf);
+        if ret != 0 && !conf.rx_adv_conf.rss_conf.rss_key.is_null() {
+            // Steering does with any key; only rules that name a flow do not.
+            conf.rx_adv_conf.rss_conf.rss_key = ptr::null_mut();
+            conf.rx_adv_conf.rss_conf.rss_key_len = 0;
+            let refusal = std::mem::replace(&mut ret, self.try_configure(&conf));
+            if ret == 0 {
+                log::warn!(
+                    "{}: takes no RSS key ({}): rules must name hashes, not flows",
+                    self.info.device,
+                    strerror(-refusal)
+                );
+            }
+        }
+        check("configure the device", ret)?;
+        // SAFETY: the port is configured; two numbers are adjusted in place.
         check("size its rings", unsafe {
             sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.port, &mut self.rx_ring, &mut self.tx_ring)
         })
+    }
+
+    fn try_configure(&mut self, conf: &sys::rte_eth_conf) -> c_int {
+        // SAFETY: the port is valid for as long as self; DPDK copies the configuration, and
+        // not the key, which lives as long as the device.
+        unsafe { sys::rte_eth_dev_configure(self.port, 1, 1, conf) }
     }
 
     /// Sets the queues up, receiving into `pool`, and starts the device.
@@ -238,6 +264,13 @@ impl Drop for Device {
             sys::rte_eth_dev_close(self.port);
         }
     }
+}
+
+/// The published key, in the length that a device takes: a flow's hash must be the one
+/// that [`hash_flow`](crate::port::hash::hash_flow) says, or no rule would match it. Only
+/// the first 40 bytes count for the longest input. Empty: the device takes no key.
+fn rss_key(len: u8) -> Box<[u8]> {
+    RSS_KEY.iter().copied().cycle().take(len.into()).collect()
 }
 
 /// The number of the selected port, if there is one.
@@ -326,6 +359,14 @@ mod tests {
         assert!(!Offloads::choose(0, ip, 0).hw_tx_csum());
         let tcp = sys::RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
         assert!(Offloads::choose(0, ip | tcp, 0).hw_tx_csum());
+    }
+
+    #[test]
+    fn the_published_key_fits_every_length() {
+        assert_eq!(*rss_key(0), []);
+        assert_eq!(*rss_key(40), RSS_KEY);
+        let long = rss_key(52);
+        assert_eq!((&long[..40], &long[40..]), (&RSS_KEY[..], &RSS_KEY[..12]));
     }
 
     #[test]

@@ -14,7 +14,7 @@
 use crate::pages::Zero;
 
 /// Entries in a line.
-pub const WAYS: usize = 16;
+pub(super) const WAYS: usize = 16;
 
 /// Bits of an entry's tag.
 pub(super) const TAG_BITS: u32 = 20;
@@ -86,7 +86,7 @@ impl Entry {
 /// Sixteen entries.
 #[repr(align(64))]
 #[derive(Debug, Clone, Copy)]
-pub struct Line(pub(super) [u32; WAYS]);
+pub(in crate::steering) struct Line(pub(super) [u32; WAYS]);
 
 // SAFETY: an array of integers, aligned to less than a page.
 unsafe impl Zero for Line {}

@@ -1,0 +1,221 @@
+//! The paper's policy: each flow has a home core of its own (`hash_to_core`).
+//!
+//! One lookup-or-insert in the [`table`](super::table) a packet. With the order guard a
+//! second array says where each flow's newest packet was queued ([`Mark`]): one more
+//! cache line, and no packet of a flow can overtake another while both kthreads run.
+//!
+//! *Source:* paper, sections 3 and 4. Where listing 3 differs from the text (it takes
+//! the lookup's position for the stored core, begins its round robin at 1, and asks
+//! for a core on every packet) the text is followed.
+
+#![allow(unsafe_code, reason = "code for the processor's own vectors")]
+
+use std::io;
+
+use super::homes::Homes;
+use super::order::{Mark, Rxqs};
+use super::spec::{Affinity, SteeringSpec};
+#[cfg(target_arch = "x86_64")]
+use super::table::{Avx2, Avx512};
+use super::table::{Baseline, FlowTable, Isa, Key, Place, Vectors, mix};
+use super::view::{Steered, View};
+use crate::ids::{CoreId, KthreadIdx, Micros};
+use crate::pages::Pages;
+use crate::stats::SteerCounter;
+
+/// The flows of one proc.
+#[derive(Debug)]
+pub(super) struct FlowSteering {
+    table: FlowTable,
+    pub(super) homes: Homes,
+    /// With the order guard: by place in the table, where the newest packet went.
+    marks: Option<Pages<u32>>,
+}
+
+impl FlowSteering {
+    pub(super) fn new(spec: &SteeringSpec, mut pause: impl FnMut()) -> io::Result<FlowSteering> {
+        let table = FlowTable::new(spec.flow_entries, spec.flow_idle, &mut pause)?;
+        let marks = spec
+            .order_guard
+            .then(|| Pages::zeroed(table.slots(), &mut pause))
+            .transpose()?;
+        Ok(FlowSteering {
+            table,
+            homes: Homes::new(spec.affinity == Affinity::Strict),
+            marks,
+        })
+    }
+
+    pub(super) fn flows(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.table.bytes() + self.marks.as_ref().map_or(0, Pages::bytes)
+    }
+
+    /// The home of a flow that has one.
+    pub(super) fn home(&self, hash: u32) -> Option<CoreId> {
+        // SAFETY: every processor has the baseline.
+        let place = unsafe { self.table.find::<Baseline>(self.table.key(hash)) };
+        place.map(|place| self.table.core(place))
+    }
+
+    #[cfg(test)]
+    pub(super) fn use_vectors(&mut self, vectors: Vectors) {
+        self.table.use_vectors(vectors);
+    }
+
+    #[inline(always)]
+    pub(super) fn prefetch(&self, hash: u32) {
+        self.table.prefetch(self.table.key(hash));
+    }
+
+    /// Lets idle flows grow older. The number of those that were forgotten.
+    #[inline]
+    pub(super) fn sweep(&mut self, now: Micros) -> u32 {
+        let mut gone = 0;
+        let homes = &mut self.homes;
+        self.table.sweep(now, |core| {
+            homes.forget(core);
+            gone += 1;
+        });
+        gone
+    }
+
+    #[inline]
+    pub(super) fn steer_burst<R: Rxqs>(
+        &mut self,
+        hashes: &[u32],
+        view: &mut View<'_, R>,
+        out: &mut [KthreadIdx],
+    ) -> Steered {
+        match self.table.vectors() {
+            // SAFETY: every processor has the baseline.
+            Vectors::Baseline => unsafe { self.steer::<Baseline, R>(hashes, view, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the table uses available vectors only.
+            Vectors::Avx2 => unsafe { self.steer_avx2(hashes, view, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the table uses available vectors only.
+            Vectors::Avx512 => unsafe { self.steer_avx512(hashes, view, out) },
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    unsafe fn steer_avx2<R: Rxqs>(
+        &mut self,
+        hashes: &[u32],
+        view: &mut View<'_, R>,
+        out: &mut [KthreadIdx],
+    ) -> Steered {
+        // SAFETY: the feature is enabled here.
+        unsafe { self.steer::<Avx2, R>(hashes, view, out) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn steer_avx512<R: Rxqs>(
+        &mut self,
+        hashes: &[u32],
+        view: &mut View<'_, R>,
+        out: &mut [KthreadIdx],
+    ) -> Steered {
+        // SAFETY: the feature is enabled here.
+        unsafe { self.steer::<Avx512, R>(hashes, view, out) }
+    }
+
+    /// # Safety
+    /// The processor has `I`.
+    #[inline(always)]
+    unsafe fn steer<I: Isa, R: Rxqs>(
+        &mut self,
+        hashes: &[u32],
+        view: &mut View<'_, R>,
+        out: &mut [KthreadIdx],
+    ) -> Steered {
+        for (i, (&hash, out)) in hashes.iter().zip(out).enumerate() {
+            let key = self.table.key(hash);
+            // SAFETY: the caller's promise.
+            let (place, kthread) = if let Some(place) = unsafe { self.table.find::<I>(key) } {
+                self.table.touch(place);
+                view.counts.hits += 1;
+                if let Some(kthread) = view.cores.runs(self.table.core(place)) {
+                    (place, kthread)
+                } else {
+                    match self.reconsider(hash, place, view) {
+                        Ok(kthread) => (place, kthread),
+                        Err(core) => {
+                            view.counts.hits -= 1;
+                            return Steered::Wants { steered: i, core };
+                        }
+                    }
+                }
+            } else {
+                // SAFETY: the caller's promise.
+                unsafe { self.welcome::<I, R>(key, view) }
+            };
+            if let Some(marks) = &mut self.marks {
+                marks[place.index()] = Mark::next_to(kthread, view.rxqs).word();
+            }
+            *out = kthread;
+        }
+        Steered::All
+    }
+
+    /// A new flow, or one that was forgotten.
+    ///
+    /// # Safety
+    /// The processor has `I`.
+    #[inline(always)]
+    unsafe fn welcome<I: Isa, R: Rxqs>(
+        &mut self,
+        key: Key,
+        view: &mut View<'_, R>,
+    ) -> (Place, KthreadIdx) {
+        let (core, kthread) = self.homes.settle(view.cores);
+        let rxqs = std::cell::RefCell::new(&mut *view.rxqs);
+        let marks = self.marks.as_ref();
+        let busy = |place: Place| {
+            marks.is_some_and(|m| Mark::from_word(m[place.index()]).is_pending(*rxqs.borrow_mut()))
+        };
+        // SAFETY: the caller's promise.
+        let inserted = unsafe { self.table.insert::<I>(key, core, busy) };
+        if let Some(evicted) = inserted.evicted {
+            self.homes.forget(evicted);
+            view.counts.add(SteerCounter::Evictions, 1);
+        }
+        view.counts.add(SteerCounter::Inserts, 1);
+        (inserted.place, kthread)
+    }
+
+    /// The flow's home is not plainly there.
+    #[cold]
+    fn reconsider<R: Rxqs>(
+        &mut self,
+        hash: u32,
+        place: Place,
+        view: &mut View<'_, R>,
+    ) -> Result<KthreadIdx, CoreId> {
+        let home = self.table.core(place);
+        let mark = self
+            .marks
+            .as_ref()
+            .map(|m| Mark::from_word(m[place.index()]));
+        let mut waits = false;
+        let verdict =
+            self.homes
+                .judge(view.cores, home, mix(hash), view.now, view.may_wake, |_| {
+                    waits = mark.is_some_and(|m| m.is_pending(view.rxqs));
+                    waits
+                });
+        if waits {
+            view.counts.add(SteerCounter::GuardWaits, 1);
+        }
+        view.carry_out(verdict, mark, |to| {
+            self.homes.moved(home, to);
+            self.table.set_core(place, to);
+        })
+    }
+}

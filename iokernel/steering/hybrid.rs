@@ -1,0 +1,325 @@
+//! Buckets, and exact entries for the exceptions.
+//!
+//! A packet's kthread is found, in this order, by
+//!
+//! 1. a rule of the operator (the paper's "policy installed beforehand"), while the
+//!    proc has the rule's core; with strict affinity the core is asked for;
+//! 2. an exception: a heavy flow that was moved alone. Only buckets that are marked
+//!    for it are looked up; all others cost what they cost without exceptions;
+//! 3. the flow's bucket.
+//!
+//! When a core is added to relieve another one on which a flow is heavy, and moving
+//! that flow makes the two more even, it is moved and the buckets stay; else some of
+//! the buckets move. An exception is forgotten like a flow of the flow table; its flow
+//! is then at home where its bucket is.
+
+#![allow(unsafe_code, reason = "the table's lookup")]
+
+use std::io;
+
+use super::buckets::{Buckets, bucket};
+use super::core_set::{CoreSet, Tenancy};
+use super::heavy::Sample;
+use super::homes::RELIEF_SPAN;
+use super::order::{Mark, Rxqs};
+use super::spec::Affinity;
+use super::spec::SteeringSpec;
+use super::table::{Baseline, FlowTable, Place};
+use super::view::{Steered, View};
+use crate::ids::{CoreId, KthreadIdx, Micros};
+use crate::pages::Pages;
+use crate::stats::SteerCounter;
+
+/// A heavy flow that is to move with its next packet.
+#[derive(Debug, Clone, Copy)]
+struct Moving {
+    hash: u32,
+    from: CoreId,
+    to: CoreId,
+    until: Micros,
+}
+
+/// The buckets and exceptions of one proc.
+#[derive(Debug)]
+pub(super) struct Hybrid {
+    pub(super) buckets: Buckets,
+    exceptions: FlowTable,
+    /// With the order guard: by place among the exceptions.
+    marks: Option<Pages<u32>>,
+    sample: Sample,
+    moving: Option<Moving>,
+    strict: bool,
+}
+
+impl Hybrid {
+    pub(super) fn new(spec: &SteeringSpec, mut pause: impl FnMut()) -> io::Result<Hybrid> {
+        // The smallest table there is: exceptions are few.
+        let exceptions = FlowTable::new(1, spec.flow_idle, &mut pause)?;
+        let marks = spec
+            .order_guard
+            .then(|| Pages::zeroed(exceptions.slots(), &mut pause))
+            .transpose()?;
+        Ok(Hybrid {
+            buckets: Buckets::new(spec, &mut pause)?,
+            exceptions,
+            marks,
+            sample: Sample::default(),
+            moving: None,
+            strict: spec.affinity == Affinity::Strict,
+        })
+    }
+
+    pub(super) fn exceptions(&self) -> usize {
+        self.exceptions.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.buckets.bytes() + self.exceptions.bytes() + self.marks.as_ref().map_or(0, Pages::bytes)
+    }
+
+    /// Lets idle exceptions grow older. The number of those that were forgotten.
+    pub(super) fn sweep(&mut self, now: Micros) -> u32 {
+        let mut gone = 0;
+        self.exceptions.sweep(now, |_| gone += 1);
+        gone
+    }
+
+    #[inline(always)]
+    pub(super) fn steer_burst<R: Rxqs>(
+        &mut self,
+        hashes: &[u32],
+        view: &mut View<'_, R>,
+        out: &mut [KthreadIdx],
+    ) -> Steered {
+        // The usual case, known for the whole burst.
+        let no_rules = view.rules.is_empty() && self.moving.is_none();
+        for (i, (&hash, out)) in hashes.iter().zip(&mut *out).enumerate() {
+            let at = bucket(hash);
+            let steered = if no_rules && !self.buckets.has_exceptions(at) {
+                self.buckets.steer(at, view)
+            } else {
+                self.steer_exactly(hash, at, view)
+            };
+            match steered {
+                Ok(kthread) => *out = kthread,
+                Err(core) => return Steered::Wants { steered: i, core },
+            }
+        }
+        if let (Some(&hash), Some(&kthread)) = (hashes.first(), out.first()) {
+            self.sample.note(hash, view.cores.core_of(kthread));
+        }
+        Steered::All
+    }
+
+    fn steer_exactly<R: Rxqs>(
+        &mut self,
+        hash: u32,
+        at: usize,
+        view: &mut View<'_, R>,
+    ) -> Result<KthreadIdx, CoreId> {
+        if let Some(kthread) = self.by_rule(hash, at, view)? {
+            return Ok(kthread);
+        }
+        if self.moving.is_some_and(|m| m.hash == hash) {
+            self.move_heavy(hash, at, view);
+        }
+        if self.buckets.has_exceptions(at)
+            && let Some(place) = self.find(hash)
+        {
+            let kthread = self.by_exception(place, at, view)?;
+            if let Some(marks) = &mut self.marks {
+                marks[place.index()] = Mark::next_to(kthread, view.rxqs).word();
+            }
+            return Ok(kthread);
+        }
+        self.buckets.steer(at, view)
+    }
+
+    fn find(&self, hash: u32) -> Option<Place> {
+        let key = self.exceptions.key(hash);
+        // SAFETY: every processor has the baseline.
+        unsafe { self.exceptions.find::<Baseline>(key) }
+    }
+
+    /// Where the flow's newest packet went: exactly for an exception, else the bucket's.
+    fn mark(&self, place: Option<Place>, at: usize) -> Option<Mark> {
+        match place {
+            Some(place) => self
+                .marks
+                .as_ref()
+                .map(|m| Mark::from_word(m[place.index()])),
+            None => self.buckets.mark(at),
+        }
+    }
+
+    /// Where the flow is at home without a rule.
+    fn home(&self, place: Option<Place>, at: usize) -> Option<CoreId> {
+        match place {
+            Some(place) => Some(self.exceptions.core(place)),
+            None => self.buckets.home(at),
+        }
+    }
+
+    /// Where a flow is at home without a rule.
+    pub(super) fn home_of(&self, hash: u32) -> Option<CoreId> {
+        self.home(self.find(hash), bucket(hash))
+    }
+
+    /// The kthread on a rule's core, if there is a rule and the proc has the core.
+    fn by_rule<R: Rxqs>(
+        &mut self,
+        hash: u32,
+        at: usize,
+        view: &mut View<'_, R>,
+    ) -> Result<Option<KthreadIdx>, CoreId> {
+        let Some(rule) = view.rules.place(hash).copied() else {
+            return Ok(None);
+        };
+        let placed = rule.last == Some(rule.core);
+        let Some(kthread) = plainly(view.cores, rule.core) else {
+            if self.strict && view.may_wake {
+                return Err(rule.core);
+            }
+            if placed {
+                // It goes where it would go without the rule.
+                view.counts.moved(self.lost());
+                set_last(view, hash, None);
+            }
+            return Ok(None);
+        };
+        if placed {
+            return Ok(Some(kthread));
+        }
+        let place = self.find(hash);
+        let mark = self.mark(place, at);
+        if mark.is_some_and(|m| m.kthread() != kthread && m.is_pending(view.rxqs)) {
+            view.counts.add(SteerCounter::GuardWaits, 1);
+            return Ok(None);
+        }
+        if let Some(before) = self.home(place, at).filter(|core| *core != rule.core) {
+            let from = match view.cores.tenancy(before) {
+                Tenancy::Runs(k) | Tenancy::Relieved(k) => Some(k),
+                Tenancy::Free(last) => last,
+            };
+            view.count_move(SteerCounter::MovedRule, mark, from, kthread);
+        }
+        set_last(view, hash, Some(rule.core));
+        Ok(Some(kthread))
+    }
+
+    fn lost(&self) -> SteerCounter {
+        if self.strict {
+            SteerCounter::MovedStrict
+        } else {
+            SteerCounter::MovedCoreLost
+        }
+    }
+
+    /// The kthread on an exception's core; without the core, on its bucket's, which it
+    /// keeps.
+    fn by_exception<R: Rxqs>(
+        &mut self,
+        place: Place,
+        at: usize,
+        view: &mut View<'_, R>,
+    ) -> Result<KthreadIdx, CoreId> {
+        let core = self.exceptions.core(place);
+        view.counts.hits += 1;
+        self.exceptions.touch(place);
+        match view.cores.tenancy(core) {
+            Tenancy::Runs(kthread) | Tenancy::Relieved(kthread) => Ok(kthread),
+            Tenancy::Free(_) if self.strict && view.may_wake => Err(core),
+            Tenancy::Free(from) => {
+                let kthread = self.buckets.steer(at, view)?;
+                self.exceptions.set_core(place, view.cores.core_of(kthread));
+                let mark = self.mark(Some(place), at);
+                view.count_move(self.lost(), mark, from, kthread);
+                Ok(kthread)
+            }
+        }
+    }
+
+    /// The flow that was chosen to relieve its core sent a packet: it moves, unless
+    /// that is not possible any more or the order guard forbids it.
+    #[cold]
+    fn move_heavy<R: Rxqs>(&mut self, hash: u32, at: usize, view: &mut View<'_, R>) {
+        let Some(moving) = self.moving else { return };
+        let place = self.find(hash);
+        let (Some(from), Some(to)) = (
+            plainly(view.cores, moving.from),
+            plainly(view.cores, moving.to),
+        ) else {
+            self.moving = None;
+            return;
+        };
+        if view.now > moving.until || self.home(place, at) != Some(moving.from) {
+            self.moving = None;
+            return;
+        }
+        let mark = self.mark(place, at);
+        if mark.is_some_and(|m| m.is_pending(view.rxqs)) {
+            view.counts.add(SteerCounter::GuardWaits, 1);
+            return;
+        }
+        self.moving = None;
+        match place {
+            Some(place) => self.exceptions.set_core(place, moving.to),
+            None => self.add_exception(hash, at, moving.to, view),
+        }
+        view.count_move(SteerCounter::MovedRelief, mark, Some(from), to);
+    }
+
+    fn add_exception<R: Rxqs>(
+        &mut self,
+        hash: u32,
+        at: usize,
+        core: CoreId,
+        view: &mut View<'_, R>,
+    ) {
+        let key = self.exceptions.key(hash);
+        let (marks, rxqs) = (
+            self.marks.as_ref(),
+            std::cell::RefCell::new(&mut *view.rxqs),
+        );
+        let busy = |place: Place| {
+            marks.is_some_and(|m| Mark::from_word(m[place.index()]).is_pending(*rxqs.borrow_mut()))
+        };
+        // SAFETY: every processor has the baseline.
+        let inserted = unsafe { self.exceptions.insert::<Baseline>(key, core, busy) };
+        view.counts.add(SteerCounter::Inserts, 1);
+        if inserted.evicted.is_some() {
+            view.counts.add(SteerCounter::Evictions, 1);
+        }
+        self.buckets.set_exceptions(at);
+    }
+
+    /// A core was added because another stood still.
+    pub(super) fn relieve(&mut self, cores: &mut CoreSet, from: CoreId, to: CoreId, now: Micros) {
+        match self.sample.to_move(from, to, |hash| self.home_of(hash)) {
+            Some(hash) => {
+                self.moving = Some(Moving {
+                    hash,
+                    from,
+                    to,
+                    until: Micros(now.0 + RELIEF_SPAN.0),
+                });
+            }
+            None => self.buckets.homes.relieve(cores, from, to, now),
+        }
+    }
+}
+
+/// The kthread on a core that the proc has.
+fn plainly(cores: &CoreSet, core: CoreId) -> Option<KthreadIdx> {
+    match cores.tenancy(core) {
+        Tenancy::Runs(kthread) | Tenancy::Relieved(kthread) => Some(kthread),
+        Tenancy::Free(_) => None,
+    }
+}
+
+/// Notes where a rule's flow is.
+fn set_last<R>(view: &mut View<'_, R>, hash: u32, last: Option<CoreId>) {
+    if let Some(rule) = view.rules.place(hash) {
+        rule.last = last;
+    }
+}
