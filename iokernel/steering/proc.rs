@@ -112,6 +112,14 @@ impl ProcSteering {
         state + self.watch.as_ref().map_or(0, FlowWatch::bytes)
     }
 
+    /// Looks entries up with these vectors.
+    #[cfg(test)]
+    pub(super) fn use_vectors(&mut self, vectors: super::table::Vectors) {
+        if let State::FlowTable(flows) = &mut self.state {
+            flows.use_vectors(vectors);
+        }
+    }
+
     /// Asks the cache for what steering a packet with this hash will read.
     #[inline(always)]
     pub fn prefetch(&self, hash: u32) {

@@ -24,6 +24,8 @@
 mod line;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use self::tests::of_one_line_of_few as of_one_line;
 
 use std::io;
 
