@@ -53,6 +53,14 @@ pub struct Key {
     want: Wanted,
 }
 
+impl Key {
+    /// The first place of its line.
+    #[inline(always)]
+    pub(super) fn first(self) -> Place {
+        Place::new(self.line, 0)
+    }
+}
+
 /// The place of an entry: line and way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place(u32);

@@ -71,6 +71,25 @@ fn with_the_order_guard_a_rule_waits_until_the_queue_is_taken() {
 }
 
 #[test]
+fn with_the_order_guard_a_changed_rule_waits_as_well() {
+    let mut bed = bed(&SteeringSpec {
+        order_guard: true,
+        ..spec(Policy::Hybrid)
+    });
+    bed.take_all();
+    bed.rules = rule(11);
+    assert_eq!(bed.one(FLOW).core, CoreId(11));
+    let mut new = rule(10);
+    new.adopt(&mut bed.rules);
+    bed.rules = new;
+    assert_eq!(bed.one(FLOW).core, CoreId(11), "a packet lies there");
+    bed.take_all();
+    assert_eq!(bed.one(FLOW).core, CoreId(10));
+    assert_eq!(bed.count(SteerCounter::MovedRule), 2);
+    assert_eq!(bed.count(SteerCounter::CouldOvertake), 0);
+}
+
+#[test]
 fn other_policies_know_no_rules() {
     for policy in Policy::ALL {
         if policy == Policy::Hybrid {
