@@ -25,6 +25,8 @@ mod burst;
 mod line;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use self::tests::of_one_line_of_few as of_one_line;
 
 use std::io;
 
@@ -48,6 +50,14 @@ const SWEEP_LINES: usize = 4;
 pub struct Key {
     line: u32,
     want: Wanted,
+}
+
+impl Key {
+    /// The first place of its line.
+    #[inline(always)]
+    pub(super) fn first(self) -> Place {
+        Place::new(self.line, 0)
+    }
 }
 
 /// The place of an entry: line and way.
