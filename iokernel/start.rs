@@ -182,7 +182,7 @@ fn serve<P: Port>(
             }
         })),
         stop: stop.clone(),
-        directory,
+        directory: directory.clone(),
         stats: Arc::new(ControlStats::default()),
     })
     .context("cannot start the control thread")?;

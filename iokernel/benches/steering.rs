@@ -9,12 +9,13 @@
 //!
 //! Producer and consumer share a CPU here, and there is no NIC: this is the loop's own
 //! receiving, to compare policies with; sending, the larger part of a packet's cost, is
-//! not in it. No argument, or the number of rounds.
+//! not in it. Before that: what each policy takes of memory, and of the control thread's
+//! time. No argument, or the number of rounds.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use calisto::steering::{Policy, SteeringSpec};
+use calisto::steering::{Policy, ProcSteering, SteeringSpec};
 use calisto::testing::{Peer, World, mac};
 
 const KTHREADS: u16 = 10;
@@ -46,12 +47,49 @@ fn main() {
             }
         }
     }
-    println!("{FLOWS} flows, {KTHREADS} kthreads, {rounds} rounds; ns a packet");
+    memory();
+    println!("\n{FLOWS} flows, {KTHREADS} kthreads, {rounds} rounds; ns a packet");
     println!("policy                    burst   modulo   policy   ratio (middle half)");
     for (name, spec) in specs() {
         for size in SIZES {
             compare(&name, spec, size, rounds);
         }
+    }
+}
+
+/// What steering of one runtime takes: memory, and the control thread's time when the
+/// runtime attaches and when it has left.
+fn memory() {
+    println!("policy                     entries      KiB   made in ms (least-most)   freed in ms");
+    let sizes = [700_000, 16_000_000];
+    let with = |flow_entries| {
+        specs()
+            .into_iter()
+            .map(move |(name, spec)| (name, flow_entries, spec))
+    };
+    for (name, flow_entries, spec) in sizes.into_iter().flat_map(with) {
+        let spec = SteeringSpec {
+            flow_entries,
+            ..spec
+        };
+        let (mut made, mut freed, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..9 {
+            let start = Instant::now();
+            let steering = ProcSteering::new(&spec, KTHREADS, || ()).expect("memory");
+            made.push(start.elapsed().as_secs_f64() * 1e3);
+            bytes = steering.bytes();
+            let start = Instant::now();
+            drop(steering);
+            freed.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        println!(
+            "{name:24} {flow_entries:9} {:8}   {:8.3} ({:.3}-{:.3})   {:8.3}",
+            bytes / 1024,
+            quantile(&made, 0.5),
+            quantile(&made, 0.0),
+            quantile(&made, 1.0),
+            quantile(&freed, 0.5),
+        );
     }
 }
 

@@ -126,7 +126,7 @@ fn group(policy: Policy, flow: u32) -> u32 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn only_active_kthreads_are_named_and_packets_are_counted(
@@ -278,7 +278,7 @@ proptest! {
         let mut tidy = Vec::new();
         for event in events {
             if let Event::Packets(which) = event {
-                for few in which.chunks(5) {
+                for few in which.chunks(15) {
                     tidy.push(Event::Packets(few.to_vec()));
                     tidy.extend((0..KTHREADS).map(|k| Event::Take(k, 99)));
                 }
