@@ -164,12 +164,13 @@ fn attach(world: &mut World, slot: u16, spec: SteeringSpec) -> Runtime {
     let before = world.count(calisto::stats::Counter::Wakes);
     let (peer, proc) = World::steered_peer(slot, KTHREADS.into(), KTHREADS, spec);
     world.admit(proc);
+    // A uthread waits, for ever.
+    peer.set_runqueue(0, 1, 0);
     for n in 0.. {
         if world.count(calisto::stats::Counter::Wakes) >= before + u64::from(KTHREADS) {
             break;
         }
         assert!(n < 10_000_000, "not all kthreads were granted a core");
-        peer.set_runqueue(0, n + 1, n.saturating_sub(1));
         world.turns(1);
     }
     peer.set_runqueue(0, 0, 0);

@@ -17,7 +17,7 @@ use super::order::{Mark, Rxqs};
 use super::spec::{Affinity, SteeringSpec};
 #[cfg(target_arch = "x86_64")]
 use super::table::{Avx2, Avx512};
-use super::table::{Baseline, FlowTable, Isa, Key, Place, Vectors, mix};
+use super::table::{BURST, Baseline, FlowTable, Isa, Key, Place, Vectors, mix};
 use super::view::{Steered, View};
 use crate::ids::{CoreId, KthreadIdx, Micros};
 use crate::pages::Pages;
@@ -30,6 +30,8 @@ pub(super) struct FlowSteering {
     pub(super) homes: Homes,
     /// With the order guard: by place in the table, where the newest packet went.
     marks: Option<Pages<u32>>,
+    /// What was looked up before is no longer so.
+    stale: bool,
 }
 
 impl FlowSteering {
@@ -43,6 +45,7 @@ impl FlowSteering {
             table,
             homes: Homes::new(spec.affinity == Affinity::Strict),
             marks,
+            stale: false,
         })
     }
 
@@ -140,33 +143,96 @@ impl FlowSteering {
         view: &mut View<'_, R>,
         out: &mut [KthreadIdx],
     ) -> Steered {
-        for (i, (&hash, out)) in hashes.iter().zip(out).enumerate() {
-            let key = self.table.key(hash);
-            // SAFETY: the caller's promise.
-            let (place, kthread) = if let Some(place) = unsafe { self.table.find::<I>(key) } {
-                self.table.touch(place);
-                view.counts.hits += 1;
-                if let Some(kthread) = view.cores.runs(self.table.core(place)) {
-                    (place, kthread)
-                } else {
-                    match self.reconsider(hash, place, view) {
-                        Ok(kthread) => (place, kthread),
-                        Err(core) => {
-                            view.counts.hits -= 1;
-                            return Steered::Wants { steered: i, core };
-                        }
-                    }
-                }
-            } else {
+        if self.marks.is_some() || hashes.len() == 1 {
+            // With the order guard each packet changes something.
+            for (i, (&hash, out)) in hashes.iter().zip(out).enumerate() {
+                let key = self.table.key(hash);
                 // SAFETY: the caller's promise.
-                unsafe { self.welcome::<I, R>(key, view) }
-            };
-            if let Some(marks) = &mut self.marks {
-                marks[place.index()] = Mark::next_to(kthread, view.rxqs).word();
+                match unsafe { self.steer_one::<I, R>(hash, key, view) } {
+                    Ok(kthread) => *out = kthread,
+                    Err(core) => return Steered::Wants { steered: i, core },
+                }
             }
-            *out = kthread;
+            return Steered::All;
+        }
+        for (chunk, (hashes, out)) in hashes.chunks(BURST).zip(out.chunks_mut(BURST)).enumerate() {
+            // SAFETY: the caller's promise.
+            if let Err((i, core)) = unsafe { self.steer_chunk::<I, R>(hashes, view, out) } {
+                let steered = chunk * BURST + i;
+                return Steered::Wants { steered, core };
+            }
         }
         Steered::All
+    }
+
+    /// Several packets: all are looked up first, and what is plain is done then. A flow
+    /// that moves or is forgotten makes what was looked up stale: packets behind it are
+    /// looked up again, one by one.
+    ///
+    /// # Errors
+    /// The packet, and the core to be woken for it.
+    ///
+    /// # Safety
+    /// The processor has `I`.
+    #[inline(always)]
+    unsafe fn steer_chunk<I: Isa, R: Rxqs>(
+        &mut self,
+        hashes: &[u32],
+        view: &mut View<'_, R>,
+        out: &mut [KthreadIdx],
+    ) -> Result<(), (usize, CoreId)> {
+        // SAFETY: the caller's promise.
+        let keys = unsafe { self.table.look::<I>(hashes) };
+        self.stale = false;
+        let mut plain = 0;
+        for (i, (&hash, out)) in hashes.iter().zip(out).enumerate() {
+            let core = keys.plainly(i).filter(|_| !self.stale);
+            if let Some(kthread) = core.and_then(|core| view.cores.runs(core)) {
+                *out = kthread;
+                plain += 1;
+                continue;
+            }
+            // SAFETY: the caller's promise.
+            match unsafe { self.steer_one::<I, R>(hash, keys.key(i), view) } {
+                Ok(kthread) => *out = kthread,
+                Err(core) => {
+                    view.counts.hits += plain;
+                    return Err((i, core));
+                }
+            }
+        }
+        view.counts.hits += plain;
+        Ok(())
+    }
+
+    /// One packet; `Err` is a core to be woken for it.
+    ///
+    /// # Safety
+    /// The processor has `I`.
+    #[inline(always)]
+    unsafe fn steer_one<I: Isa, R: Rxqs>(
+        &mut self,
+        hash: u32,
+        key: Key,
+        view: &mut View<'_, R>,
+    ) -> Result<KthreadIdx, CoreId> {
+        // SAFETY: the caller's promise.
+        let (place, kthread) = if let Some(place) = unsafe { self.table.find::<I>(key) } {
+            self.table.touch(place);
+            let kthread = match view.cores.runs(self.table.core(place)) {
+                Some(kthread) => kthread,
+                None => self.reconsider(hash, place, view)?,
+            };
+            view.counts.hits += 1;
+            (place, kthread)
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.welcome::<I, R>(key, view) }
+        };
+        if let Some(marks) = &mut self.marks {
+            marks[place.index()] = Mark::next_to(kthread, view.rxqs).word();
+        }
+        Ok(kthread)
     }
 
     /// A new flow, or one that was forgotten.
@@ -188,6 +254,7 @@ impl FlowSteering {
         // SAFETY: the caller's promise.
         let inserted = unsafe { self.table.insert::<I>(key, core, busy) };
         if let Some(evicted) = inserted.evicted {
+            self.stale = true;
             self.homes.forget(evicted);
             view.counts.add(SteerCounter::Evictions, 1);
         }
@@ -219,6 +286,7 @@ impl FlowSteering {
             view.counts.add(SteerCounter::GuardWaits, 1);
         }
         view.carry_out(verdict, mark, |to| {
+            self.stale = true;
             self.homes.moved(home, to);
             self.table.set_core(place, to);
         })

@@ -14,12 +14,12 @@ use super::{FlowTable, Key, Vectors};
 use crate::ids::CoreId;
 
 /// Keys that are made before the first is looked up.
-const BURST: usize = 64;
+pub(in crate::steering) const BURST: usize = 64;
 /// How far ahead lines are asked for: more than a core can wait for at once is too far.
 const AHEAD: usize = 3 * GROUP;
 
 /// Keys of one burst. Behind the last one are keys of line 0, which does not hurt.
-struct Keys {
+pub(in crate::steering) struct Keys {
     lines: [u32; BURST + AHEAD],
     wants: [Wanted; BURST],
     /// What was found.
@@ -27,8 +27,16 @@ struct Keys {
 }
 
 impl Keys {
+    /// The home core of the `i`-th flow, if its entry is there, and young.
     #[inline(always)]
-    fn key(&self, i: usize) -> Key {
+    pub(in crate::steering) fn plainly(&self, i: usize) -> Option<CoreId> {
+        let apart = self.apart[i];
+        (apart.flaws() == 0).then(|| CoreId(apart.core().into()))
+    }
+
+    /// The `i`-th key.
+    #[inline(always)]
+    pub(in crate::steering) fn key(&self, i: usize) -> Key {
         Key {
             line: self.lines[i],
             want: self.wants[i],
@@ -193,7 +201,7 @@ impl FlowTable {
     /// # Safety
     /// The processor has `I`.
     #[inline(always)]
-    unsafe fn look<I: Isa>(&self, hashes: &[u32]) -> Keys {
+    pub(in crate::steering) unsafe fn look<I: Isa>(&self, hashes: &[u32]) -> Keys {
         let mut keys = Keys {
             lines: [0; BURST + AHEAD],
             wants: [Wanted::new(0); BURST],

@@ -30,6 +30,7 @@ pub(super) use self::tests::of_one_line_of_few as of_one_line;
 
 use std::io;
 
+pub(super) use self::burst::BURST;
 pub use self::line::Vectors;
 use self::line::{AGE_MAX, Entry, Line, TAG_BITS, WAYS, Wanted};
 #[cfg(target_arch = "x86_64")]
