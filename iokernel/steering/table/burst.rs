@@ -261,7 +261,10 @@ impl FlowTable {
         // SAFETY: the caller's promise.
         let found = unsafe { I::find(line, key.want) };
         if found == 0 {
-            return None;
+            return self.find_guest(key).map(|place| {
+                self.touch(place);
+                self.core(place)
+            });
         }
         let way = I::first(found) as usize;
         let entry = line.entry(way);
