@@ -12,12 +12,13 @@
 
 use std::io;
 
+use super::ahead::Ahead;
 use super::homes::Homes;
 use super::order::{Mark, Rxqs};
 use super::spec::{Affinity, SteeringSpec};
 #[cfg(target_arch = "x86_64")]
 use super::table::{Avx2, Avx512};
-use super::table::{BURST, Baseline, FlowTable, Isa, Key, Place, Vectors, mix};
+use super::table::{Baseline, FlowTable, GROUP, Isa, Key, Place, Vectors, mix};
 use super::view::{Steered, View};
 use crate::ids::{CoreId, KthreadIdx, Micros};
 use crate::pages::Pages;
@@ -69,14 +70,8 @@ impl FlowSteering {
         self.table.use_vectors(vectors);
     }
 
-    #[inline(always)]
-    pub(super) fn prefetch(&self, hash: u32) {
-        let key = self.table.key(hash);
-        self.table.prefetch(key);
-        if let Some(marks) = &self.marks {
-            // Those of a line are a line.
-            crate::hint::prefetch_write(&raw const marks[key.first().index()]);
-        }
+    pub(super) fn ahead(&self) -> Ahead {
+        Ahead::flows(&self.table, self.marks.as_ref())
     }
 
     /// Lets idle flows grow older. The number of those that were forgotten.
@@ -143,23 +138,25 @@ impl FlowSteering {
         view: &mut View<'_, R>,
         out: &mut [KthreadIdx],
     ) -> Steered {
-        if self.marks.is_some() || hashes.len() == 1 {
-            // With the order guard each packet changes something.
-            for (i, (&hash, out)) in hashes.iter().zip(out).enumerate() {
-                let key = self.table.key(hash);
+        let (groups, _) = hashes.as_chunks();
+        let mut at = 0;
+        // With the order guard each packet changes something: none is looked up ahead.
+        if self.marks.is_none() {
+            for (group, out) in groups.iter().zip(out.as_chunks_mut().0) {
                 // SAFETY: the caller's promise.
-                match unsafe { self.steer_one::<I, R>(hash, key, view) } {
-                    Ok(kthread) => *out = kthread,
-                    Err(core) => return Steered::Wants { steered: i, core },
+                if let Err((i, core)) = unsafe { self.steer_group::<I, R>(group, view, out) } {
+                    let steered = at + i;
+                    return Steered::Wants { steered, core };
                 }
+                at += GROUP;
             }
-            return Steered::All;
         }
-        for (chunk, (hashes, out)) in hashes.chunks(BURST).zip(out.chunks_mut(BURST)).enumerate() {
+        for (i, (&hash, out)) in hashes.iter().zip(out).enumerate().skip(at) {
+            let key = self.table.key(hash);
             // SAFETY: the caller's promise.
-            if let Err((i, core)) = unsafe { self.steer_chunk::<I, R>(hashes, view, out) } {
-                let steered = chunk * BURST + i;
-                return Steered::Wants { steered, core };
+            match unsafe { self.steer_one::<I, R>(hash, key, view) } {
+                Ok(kthread) => *out = kthread,
+                Err(core) => return Steered::Wants { steered: i, core },
             }
         }
         Steered::All
@@ -175,33 +172,35 @@ impl FlowSteering {
     /// # Safety
     /// The processor has `I`.
     #[inline(always)]
-    unsafe fn steer_chunk<I: Isa, R: Rxqs>(
+    unsafe fn steer_group<I: Isa, R: Rxqs>(
         &mut self,
-        hashes: &[u32],
+        hashes: &[u32; GROUP],
         view: &mut View<'_, R>,
-        out: &mut [KthreadIdx],
+        out: &mut [KthreadIdx; GROUP],
     ) -> Result<(), (usize, CoreId)> {
         // SAFETY: the caller's promise.
-        let keys = unsafe { self.table.look::<I>(hashes) };
+        let group = unsafe { self.table.group::<I>(hashes) };
+        if group.is_plain()
+            && let Some(kthreads) = view.cores.run_all(group.cores())
+        {
+            *out = kthreads;
+            #[allow(clippy::cast_possible_truncation, reason = "eight")]
+            let hits = GROUP as u32;
+            view.counts.hits += hits;
+            return Ok(());
+        }
         self.stale = false;
-        let mut plain = 0;
         for (i, (&hash, out)) in hashes.iter().zip(out).enumerate() {
-            let core = keys.plainly(i).filter(|_| !self.stale);
+            let core = group.core(i).filter(|_| !self.stale);
             if let Some(kthread) = core.and_then(|core| view.cores.runs(core)) {
                 *out = kthread;
-                plain += 1;
+                view.counts.hits += 1;
                 continue;
             }
             // SAFETY: the caller's promise.
-            match unsafe { self.steer_one::<I, R>(hash, keys.key(i), view) } {
-                Ok(kthread) => *out = kthread,
-                Err(core) => {
-                    view.counts.hits += plain;
-                    return Err((i, core));
-                }
-            }
+            *out = unsafe { self.steer_one::<I, R>(hash, group.keys[i], view) }
+                .map_err(|core| (i, core))?;
         }
-        view.counts.hits += plain;
         Ok(())
     }
 

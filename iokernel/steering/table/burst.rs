@@ -14,12 +14,12 @@ use super::{FlowTable, Key, Vectors};
 use crate::ids::CoreId;
 
 /// Keys that are made before the first is looked up.
-pub(in crate::steering) const BURST: usize = 64;
+const BURST: usize = 64;
 /// How far ahead lines are asked for: more than a core can wait for at once is too far.
 const AHEAD: usize = 3 * GROUP;
 
 /// Keys of one burst. Behind the last one are keys of line 0, which does not hurt.
-pub(in crate::steering) struct Keys {
+struct Keys {
     lines: [u32; BURST + AHEAD],
     wants: [Wanted; BURST],
     /// What was found.
@@ -27,16 +27,8 @@ pub(in crate::steering) struct Keys {
 }
 
 impl Keys {
-    /// The home core of the `i`-th flow, if its entry is there, and young.
     #[inline(always)]
-    pub(in crate::steering) fn plainly(&self, i: usize) -> Option<CoreId> {
-        let apart = self.apart[i];
-        (apart.flaws() == 0).then(|| CoreId(apart.core().into()))
-    }
-
-    /// The `i`-th key.
-    #[inline(always)]
-    pub(in crate::steering) fn key(&self, i: usize) -> Key {
+    fn key(&self, i: usize) -> Key {
         Key {
             line: self.lines[i],
             want: self.wants[i],
@@ -44,7 +36,50 @@ impl Keys {
     }
 }
 
+/// What was found for a group of hashes, of which the lines have been asked for.
+#[derive(Debug)]
+pub(in crate::steering) struct Group {
+    pub(in crate::steering) keys: [Key; GROUP],
+    apart: [Apart; GROUP],
+}
+
+impl Group {
+    /// True if each flow's entry is there, and young.
+    #[inline(always)]
+    pub(in crate::steering) fn is_plain(&self) -> bool {
+        self.apart.iter().fold(0, |all, a| all | a.flaws()) == 0
+    }
+
+    /// The home cores, if [plain](Self::is_plain).
+    #[inline(always)]
+    pub(in crate::steering) fn cores(&self) -> [CoreId; GROUP] {
+        self.apart.map(|a| CoreId(a.core().into()))
+    }
+
+    /// The home core of the `i`-th flow, if its entry is there, and young.
+    #[inline(always)]
+    pub(in crate::steering) fn core(&self, i: usize) -> Option<CoreId> {
+        let apart = self.apart[i];
+        (apart.flaws() == 0).then(|| CoreId(apart.core().into()))
+    }
+}
+
 impl FlowTable {
+    /// Looks for the entries of a group. Changes nothing.
+    ///
+    /// # Safety
+    /// The processor has `I`.
+    #[inline(always)]
+    pub(in crate::steering) unsafe fn group<I: Isa>(&self, hashes: &[u32; GROUP]) -> Group {
+        let keys = hashes.map(|hash| self.key(hash));
+        let wants = keys.map(|key| key.want);
+        // SAFETY: lines of this table, by key().
+        let lines = keys.map(|key| unsafe { self.line(key.line) });
+        // SAFETY: the caller's promise.
+        let apart = unsafe { I::nearest(lines, &wants) };
+        Group { keys, apart }
+    }
+
     /// The home core of each flow, for a burst: the lines are all asked for first.
     ///
     /// # Panics
@@ -201,7 +236,7 @@ impl FlowTable {
     /// # Safety
     /// The processor has `I`.
     #[inline(always)]
-    pub(in crate::steering) unsafe fn look<I: Isa>(&self, hashes: &[u32]) -> Keys {
+    unsafe fn look<I: Isa>(&self, hashes: &[u32]) -> Keys {
         let mut keys = Keys {
             lines: [0; BURST + AHEAD],
             wants: [Wanted::new(0); BURST],

@@ -133,7 +133,7 @@ impl Line {
 }
 
 /// Keys whose entries are looked for together in a burst.
-pub(super) const GROUP: usize = 8;
+pub(in crate::steering) const GROUP: usize = 8;
 
 /// In which bits the wanted entry of a new flow differs from the most alike entry of its
 /// line. If that is the flow's own they are core and age; else one above them is set.

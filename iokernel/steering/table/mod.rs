@@ -33,12 +33,11 @@ pub(super) use self::tests::crowd;
 
 use std::io;
 
-pub(super) use self::burst::BURST;
 pub use self::line::Vectors;
 use self::line::{AGE_MAX, Entry, Line, TAG_BITS, WAYS, Wanted};
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::line::{Avx2, Avx512};
-pub(super) use self::line::{Baseline, Isa};
+pub(super) use self::line::{Baseline, GROUP, Isa};
 use crate::ids::{CoreId, Micros};
 use crate::pages::Pages;
 
@@ -58,14 +57,6 @@ const SWEEP_LINES: usize = 4;
 pub struct Key {
     line: u32,
     want: Wanted,
-}
-
-impl Key {
-    /// The first place of its line.
-    #[inline(always)]
-    pub(super) fn first(self) -> Place {
-        Place::new(self.line, 0)
-    }
 }
 
 /// The place of an entry: line and way.
@@ -202,23 +193,26 @@ impl FlowTable {
         self.lines.as_ptr().addr()
     }
 
+    /// The number of lines.
+    pub(super) fn lines(&self) -> u32 {
+        self.count
+    }
+
+    /// The line of a mixed hash, among so many.
+    #[inline(always)]
+    pub(super) fn line_of(mixed: u32, count: u32) -> u32 {
+        #[allow(clippy::cast_possible_truncation, reason = "below the number of lines")]
+        let line = ((u64::from(mixed) * u64::from(count)) >> 32) as u32;
+        line
+    }
+
     /// The key of an RSS hash.
     #[inline(always)]
     pub fn key(&self, hash: u32) -> Key {
         let m = mix(hash);
-        #[allow(clippy::cast_possible_truncation, reason = "below the number of lines")]
-        let line = ((u64::from(m) * u64::from(self.count)) >> 32) as u32;
         Key {
-            line,
+            line: FlowTable::line_of(m, self.count),
             want: Wanted::new(m & ((1 << TAG_BITS) - 1)),
-        }
-    }
-
-    /// Asks the cache for the line of a key.
-    #[inline(always)]
-    pub fn prefetch(&self, key: Key) {
-        if let Some(line) = self.lines.get(key.line as usize) {
-            crate::hint::prefetch_read(line);
         }
     }
 
