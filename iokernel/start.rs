@@ -22,7 +22,7 @@ use calisto::dataplane::{Dataplane, Idle, Parts, Stopped};
 use calisto::port::Port;
 use calisto::port::dma::{DmaMapper, NoDma};
 use calisto::port::loopback::Loopback;
-use calisto::stats::{Stats, SteerStats};
+use calisto::stats::Stats;
 use calisto::steering::rules::RuleSet;
 use calisto::terminal;
 use calisto::time::Clock;
@@ -149,7 +149,6 @@ fn serve<P: Port>(
     log::info!("steering: {}", config.steering_line());
     let clock = Clock::calibrate();
     let stats = Stats::default();
-    let steer_totals = SteerStats::default();
     let watch = WakeWatch::new();
     let directory = Directory::default();
     let (control_end, dataplane_end) = channel();
@@ -183,7 +182,7 @@ fn serve<P: Port>(
             }
         })),
         stop: stop.clone(),
-        directory,
+        directory: directory.clone(),
         stats: Arc::new(ControlStats::default()),
     })
     .context("cannot start the control thread")?;
@@ -202,7 +201,6 @@ fn serve<P: Port>(
         effects: Effects::new(watch, cpus),
         clock,
         stats: stats.clone(),
-        steer_totals: steer_totals.clone(),
         idle: idle(config, cores),
     });
     log::info!("iokerneld: ready, polling on CPU {}", cores.dataplane_cpu);
@@ -213,7 +211,7 @@ fn serve<P: Port>(
     if admin.join().is_err() {
         anyhow::bail!("the admin thread panicked");
     }
-    for (label, count) in stats.non_zero().chain(steer_totals.non_zero()) {
+    for (label, count) in stats.non_zero().chain(directory.totals().non_zero()) {
         log::info!("stats: {label} {count}");
     }
     Ok(stopped)

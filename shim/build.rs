@@ -24,6 +24,9 @@ const FUNCTIONS: &[&str] = &[
     "rte_pktmbuf_(pool_create_extbuf|pool_init|init)",
     "rte_mbuf_set_platform_mempool_ops",
     "rte_mempool_(create_empty|set_ops_byname|populate_default|obj_iter|free|avail_count)",
+    // The flow table's tests and benches compare it with DPDK's.
+    "rte_hash_(create|free|reset|count|add_key_data|del_key|lookup_data|lookup_bulk|lookup_bulk_data)",
+    "rte_malloc_heap_(create|destroy|memory_add|memory_remove|get_socket)",
     "calisto_.*",
 ];
 
@@ -36,7 +39,13 @@ const TYPES: &[&str] = &[
 ];
 
 /// Types of which only pointers are passed on.
-const OPAQUE: &[&str] = &["rte_mempool", "rte_device", "rte_bus", "rte_memzone"];
+const OPAQUE: &[&str] = &[
+    "rte_mempool",
+    "rte_device",
+    "rte_bus",
+    "rte_memzone",
+    "rte_hash",
+];
 
 /// Gives the constants of wrapper.h the names that DPDK has for them.
 #[derive(Debug)]

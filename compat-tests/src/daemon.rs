@@ -1,4 +1,4 @@
-//! Finding, building and starting `iokerneld`.
+//! Finding, building and starting `iokerneld`, and what asks it.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
@@ -9,6 +9,8 @@ use crate::namespace::Namespaces;
 
 /// Names another binary to test, in place of the one in the target directory.
 pub const DAEMON_VAR: &str = "CALISTO_IOKERNELD";
+/// The same for `calistoctl`.
+pub const CTL_VAR: &str = "CALISTO_CALISTOCTL";
 
 /// A running `iokerneld`; killed on drop.
 #[derive(Debug)]
@@ -22,13 +24,23 @@ pub struct Daemon {
 /// would be tested in silence: so it is built here, once.
 pub fn binary() -> &'static PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| match std::env::var_os(DAEMON_VAR) {
-        Some(path) => path.into(),
-        None => build(),
-    })
+    BINARY.get_or_init(|| find_or_build("iokerneld", DAEMON_VAR))
 }
 
-fn build() -> PathBuf {
+/// The `calistoctl` under test, likewise.
+pub fn ctl() -> &'static PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| find_or_build("calistoctl", CTL_VAR))
+}
+
+fn find_or_build(name: &str, var: &str) -> PathBuf {
+    match std::env::var_os(var) {
+        Some(path) => path.into(),
+        None => build(name),
+    }
+}
+
+fn build(name: &str) -> PathBuf {
     let exe = std::env::current_exe().expect("a running test has a path");
     // target/<profile>/deps/<test>
     let profile = exe.ancestors().nth(2).expect("tests lie in <profile>/deps");
@@ -40,7 +52,7 @@ fn build() -> PathBuf {
             "-p",
             "calisto",
             "--bin",
-            "iokerneld",
+            name,
             "--target-dir",
         ])
         .arg(
@@ -57,8 +69,8 @@ fn build() -> PathBuf {
     }
     let out = cargo.output().expect("cargo can be run");
     let said = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "iokerneld does not build:\n{said}");
-    profile.join("iokerneld")
+    assert!(out.status.success(), "{name} does not build:\n{said}");
+    profile.join(name)
 }
 
 impl Daemon {

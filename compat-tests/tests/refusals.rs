@@ -49,6 +49,10 @@ fn wrong_flags_are_bad_usage() {
         (&["--zzz"][..], "--zzz"),
         (&["--no-smtt"], "--no-smt"),
         (&["--policy", "random"], "modulo"),
+        (&["--affinity", "strict", "--policy", "modulo"], "home"),
+        (&["--order-guard", "--policy", "modulo"], "home"),
+        (&["--flow-entries", "0"], "1 to 16000000"),
+        (&["--flow-idle", "0"], "1 to 86400"),
         (&["--port", "eth0"], "loopback"),
         (&["--cores", "1-"], "--cores"),
         (&["--cores", ""], "--cores"),
@@ -179,6 +183,7 @@ fn a_dry_run_says_the_plan_and_touches_nothing() {
         "3 virtual runtime cores",
         "loopback",
         "ingress",
+        "steering: flow-table, sticky, 700000 flow entries",
     ] {
         assert!(said.contains(what), "{what} in {said}");
     }

@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use calisto::testing::{Peer, World};
+use calisto::testing::{Peer, World, mac};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const BURST: u32 = 64;
@@ -93,7 +93,7 @@ fn dispatch(c: &mut Criterion) {
                 for _ in 0..iterations {
                     for _ in 0..BURST {
                         let hash = (next(&mut seed) % flows).wrapping_mul(0x9e37_79b9);
-                        assert!(world.dataplane.port_mut().receive_again(hash, 60));
+                        assert!(world.dataplane.port_mut().receive_again(mac(0), hash, 60));
                     }
                     let start = Instant::now();
                     world.dataplane.turn();
@@ -123,7 +123,7 @@ fn commands(c: &mut Criterion) {
                 for _ in 0..iterations {
                     for _ in 0..BURST {
                         let hash = next(&mut seed);
-                        assert!(world.dataplane.port_mut().receive_again(hash, 60));
+                        assert!(world.dataplane.port_mut().receive_again(mac(0), hash, 60));
                     }
                     world.dataplane.turn();
                     drain(&world, &mut peer, &mut tags);

@@ -114,7 +114,8 @@ impl RulesEnd {
     /// When the ring of old sets is full, which is our own bug.
     #[inline]
     pub fn renew(&mut self, rules: &mut Box<RuleSet>) {
-        if let Ok(new) = self.news.pop() {
+        if let Ok(mut new) = self.news.pop() {
+            new.adopt(rules);
             let old = std::mem::replace(rules, new);
             self.old
                 .push(old)

@@ -46,9 +46,6 @@ impl<P: Port> Dataplane<P> {
         let proc = self.proc(slot);
         proc.overflow.clear();
         proc.joins.clear();
-        let totals = self.steer_totals.clone();
-        let proc = self.proc(slot);
-        proc.steering.leave(&totals);
         proc.notes.leaving = Some(Leaving {
             reason,
             drain,

@@ -34,7 +34,7 @@ use crate::cores::arbiter::{Arbiter, Decisions};
 use crate::ids::{BufIdx, KthreadIdx, Micros, ProcSlot};
 use crate::port::{Port, RX_BURST_SIZE, RxFrame, TxToken};
 use crate::proc::Proc;
-use crate::stats::{Counter, Stats, SteerStats};
+use crate::stats::{Counter, Stats};
 use crate::steering::rules::RuleSet;
 use crate::time::{Clock, Ticks};
 use effects::Effects;
@@ -95,8 +95,6 @@ pub struct Parts<P> {
     pub clock: Clock,
     /// Where to count.
     pub stats: Stats,
-    /// Where to count what all runtimes' steering does.
-    pub steer_totals: SteerStats,
     /// What to do when there is nothing to do.
     pub idle: Idle,
 }
@@ -138,7 +136,6 @@ pub struct Dataplane<P> {
     frames: Box<[RxFrame; RX_BURST_SIZE]>,
     receivers: Box<[rx::Receiver; RX_BURST_SIZE]>,
     burst: Box<steer::Burst>,
-    steer_totals: SteerStats,
     /// Whose turn it was last to be looked after.
     house_turn: usize,
     /// The time of the last round of the arbiter.
@@ -168,7 +165,6 @@ impl<P: Port> Dataplane<P> {
             effects,
             clock,
             stats,
-            steer_totals,
             idle,
         } = parts;
         Dataplane {
@@ -197,7 +193,6 @@ impl<P: Port> Dataplane<P> {
             frames: Box::new([RxFrame::EMPTY; RX_BURST_SIZE]),
             receivers: Box::new([rx::Receiver::Nobody; RX_BURST_SIZE]),
             burst: Box::default(),
-            steer_totals,
             house_turn: 0,
             now: clock.now(),
             routes: Box::default(),

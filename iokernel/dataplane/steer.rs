@@ -100,7 +100,7 @@ impl<P: Port> Dataplane<P> {
         let proc = self.procs[slot.index()]
             .as_mut()
             .expect("nobody is handed back inside a burst");
-        proc.steering.flush(&proc.steer_stats, &self.steer_totals);
+        proc.steering.flush(&proc.steer_stats);
     }
 
     /// Tries to wake the home of packet `at`. If that cannot be, the packet is queued
@@ -154,7 +154,7 @@ impl<P: Port> Dataplane<P> {
         };
         let mut kthread = [KthreadIdx(0)];
         steering.steer_refused(hash, &mut around, &mut kthread);
-        steering.flush(steer_stats, &self.steer_totals);
+        steering.flush(steer_stats);
         kthread[0]
     }
 
@@ -200,6 +200,6 @@ impl<P: Port> Dataplane<P> {
             ..
         } = &mut **proc;
         steering.housekeep(now, steer_stats, |k| kthreads[k.index()].received);
-        steering.flush(steer_stats, &self.steer_totals);
+        steering.flush(steer_stats);
     }
 }

@@ -57,11 +57,6 @@ impl Buckets {
         self.home.bytes() + self.marks.as_ref().map_or(0, Pages::bytes)
     }
 
-    #[inline(always)]
-    pub(super) fn prefetch(&self, hash: u32) {
-        crate::hint::prefetch_read(&raw const self.home[bucket(hash)]);
-    }
-
     /// The home of a bucket that has settled.
     #[inline]
     pub(super) fn home(&self, bucket: usize) -> Option<CoreId> {

@@ -33,6 +33,16 @@ pub(super) enum Tenancy {
     Free(Option<KthreadIdx>),
 }
 
+impl Tenancy {
+    /// The kthread that runs there, or was the last to.
+    pub(super) fn kthread(self) -> Option<KthreadIdx> {
+        match self {
+            Tenancy::Runs(kthread) | Tenancy::Relieved(kthread) => Some(kthread),
+            Tenancy::Free(last) => last,
+        }
+    }
+}
+
 /// The cores of one proc.
 #[derive(Debug)]
 pub(super) struct CoreSet {

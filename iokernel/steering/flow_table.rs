@@ -68,7 +68,12 @@ impl FlowSteering {
 
     #[inline(always)]
     pub(super) fn prefetch(&self, hash: u32) {
-        self.table.prefetch(self.table.key(hash));
+        let key = self.table.key(hash);
+        self.table.prefetch(key);
+        if let Some(marks) = &self.marks {
+            // Those of a line are a line.
+            crate::hint::prefetch_write(&raw const marks[key.first().index()]);
+        }
     }
 
     /// Lets idle flows grow older. The number of those that were forgotten.

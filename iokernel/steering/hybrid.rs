@@ -21,7 +21,7 @@ use super::buckets::{Buckets, bucket};
 use super::core_set::{CoreSet, Tenancy};
 use super::heavy::Sample;
 use super::homes::RELIEF_SPAN;
-use super::order::{Mark, Rxqs};
+use super::order::{Mark, Rxqs, is_behind};
 use super::spec::Affinity;
 use super::spec::SteeringSpec;
 use super::table::{Baseline, FlowTable, Place};
@@ -191,16 +191,22 @@ impl Hybrid {
             return Ok(Some(kthread));
         }
         let place = self.find(hash);
-        let mark = self.mark(place, at);
-        if mark.is_some_and(|m| m.kthread() != kthread && m.is_pending(view.rxqs)) {
-            view.counts.add(SteerCounter::GuardWaits, 1);
-            return Ok(None);
-        }
-        if let Some(before) = self.home(place, at).filter(|core| *core != rule.core) {
-            let from = match view.cores.tenancy(before) {
-                Tenancy::Runs(k) | Tenancy::Relieved(k) => Some(k),
-                Tenancy::Free(last) => last,
-            };
+        if let Some(before) = rule.last {
+            // Another rule had placed it, which kept no mark.
+            let from = view.cores.tenancy(before).kthread();
+            let runs = plainly(view.cores, before);
+            if self.marks.is_some() && runs.is_some_and(|k| is_behind(k, view.rxqs)) {
+                view.counts.add(SteerCounter::GuardWaits, 1);
+                return Ok(runs);
+            }
+            view.count_move(SteerCounter::MovedRule, None, from, kthread);
+        } else if let Some(before) = self.home(place, at).filter(|core| *core != rule.core) {
+            let mark = self.mark(place, at);
+            if mark.is_some_and(|m| m.kthread() != kthread && m.is_pending(view.rxqs)) {
+                view.counts.add(SteerCounter::GuardWaits, 1);
+                return Ok(None);
+            }
+            let from = view.cores.tenancy(before).kthread();
             view.count_move(SteerCounter::MovedRule, mark, from, kthread);
         }
         set_last(view, hash, Some(rule.core));

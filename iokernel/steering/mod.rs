@@ -44,6 +44,8 @@ mod proc;
 pub mod rules;
 pub mod spec;
 pub mod table;
+#[cfg(test)]
+mod tests;
 mod view;
 mod watch;
 

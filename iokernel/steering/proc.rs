@@ -48,8 +48,6 @@ pub struct ProcSteering {
     counts: Delta,
     one_by_one: bool,
     strict: bool,
-    /// Entries, as last counted into the totals.
-    flows: u64,
 }
 
 impl ProcSteering {
@@ -84,7 +82,6 @@ impl ProcSteering {
             },
             one_by_one: spec.order_guard,
             strict: spec.affinity == Affinity::Strict,
-            flows: 0,
         }))
     }
 
@@ -112,14 +109,22 @@ impl ProcSteering {
         state + self.watch.as_ref().map_or(0, FlowWatch::bytes)
     }
 
+    /// Looks entries up with these vectors.
+    #[cfg(test)]
+    pub(super) fn use_vectors(&mut self, vectors: super::table::Vectors) {
+        if let State::FlowTable(flows) = &mut self.state {
+            flows.use_vectors(vectors);
+        }
+    }
+
     /// Asks the cache for what steering a packet with this hash will read.
     #[inline(always)]
     pub fn prefetch(&self, hash: u32) {
         match &self.state {
-            State::Modulo | State::KthreadTable(_) => {}
+            // Buckets are in the second-level cache, which answers before an order to
+            // it would have been given.
+            State::Modulo | State::KthreadTable(_) | State::Buckets(_) | State::Hybrid(_) => {}
             State::FlowTable(flows) => flows.prefetch(hash),
-            State::Buckets(buckets) => buckets.prefetch(hash),
-            State::Hybrid(hybrid) => hybrid.buckets.prefetch(hash),
         }
         if let Some(watch) = &self.watch {
             watch.prefetch(hash);
@@ -280,9 +285,9 @@ impl ProcSteering {
         }
     }
 
-    /// Adds what happened since the last call to the proc's counters and to those of all.
+    /// Adds what happened since the last call to the proc's counters.
     #[inline(always)]
-    pub fn flush(&mut self, of_proc: &SteerStats, of_all: &SteerStats) {
+    pub fn flush(&mut self, stats: &SteerStats) {
         let counts = &mut self.counts;
         let often = [
             (SteerCounter::Packets, &mut counts.packets),
@@ -290,38 +295,26 @@ impl ProcSteering {
         ];
         for (counter, n) in often {
             let n = u64::from(std::mem::take(n));
-            of_proc.add(counter, n);
-            of_all.add(counter, n);
+            stats.add(counter, n);
         }
         if counts.dirty {
-            self.flush_rare(of_proc, of_all);
+            self.flush_rare(stats);
         }
     }
 
-    fn flush_rare(&mut self, of_proc: &SteerStats, of_all: &SteerStats) {
+    fn flush_rare(&mut self, stats: &SteerStats) {
         self.counts.dirty = false;
         for (counter, n) in SteerCounter::ALL.iter().zip(&mut self.counts.rare) {
-            let n = u64::from(std::mem::take(n));
+            let n = std::mem::take(n);
             if n > 0 {
-                of_proc.add(*counter, n);
-                of_all.add(*counter, n);
+                stats.add(*counter, n.into());
             }
         }
         let flows = match &self.state {
             State::Modulo | State::KthreadTable(_) | State::Buckets(_) => 0,
             State::FlowTable(flows) => flows.flows(),
             State::Hybrid(hybrid) => hybrid.exceptions(),
-        } as u64;
-        of_proc.set(SteerCounter::Flows, flows);
-        let others = of_all.get(SteerCounter::Flows) - self.flows;
-        of_all.set(SteerCounter::Flows, others + flows);
-        self.flows = flows;
-    }
-
-    /// The proc leaves: its flows are no longer counted among those of all.
-    pub fn leave(&mut self, of_all: &SteerStats) {
-        let others = of_all.get(SteerCounter::Flows) - self.flows;
-        of_all.set(SteerCounter::Flows, others);
-        self.flows = 0;
+        };
+        stats.set(SteerCounter::Flows, flows as u64);
     }
 }

@@ -140,6 +140,19 @@ impl RuleSet {
         self.len
     }
 
+    /// Takes over where the flows of `old` were last, for rules that stay. Looks at
+    /// every slot: once for a change of the rules.
+    pub fn adopt(&mut self, old: &mut RuleSet) {
+        if old.is_empty() {
+            return;
+        }
+        for Slot { hash, state } in &mut self.slots {
+            if let (Some(state), Some(before)) = (state, old.place(*hash)) {
+                state.last = before.last;
+            }
+        }
+    }
+
     /// The rule for a packet with this hash, if there is one.
     #[inline]
     pub fn place(&mut self, hash: u32) -> Option<&mut RuleState> {
@@ -196,6 +209,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashMap;
+
+    #[test]
+    fn a_new_set_knows_where_flows_of_the_old_one_were() {
+        let mut old = RuleSet::build([rule(1, 7), rule(2, 7)]).unwrap();
+        old.place(1).unwrap().last = Some(CoreId(7));
+        let mut new = RuleSet::build([rule(3, 4), rule(1, 5)]).unwrap();
+        new.adopt(&mut old);
+        assert_eq!(new.place(1).unwrap().last, Some(CoreId(7)));
+        assert_eq!(new.place(1).unwrap().core, CoreId(5));
+        assert_eq!(new.place(3).unwrap().last, None);
+        assert_eq!(new.place(2), None);
+    }
 
     fn rule(hash: u32, core: u16) -> Rule {
         Rule {

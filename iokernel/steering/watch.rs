@@ -37,7 +37,10 @@ impl FlowWatch {
 
     #[inline]
     pub(super) fn prefetch(&self, hash: u32) {
-        self.table.prefetch(self.table.key(hash));
+        let key = self.table.key(hash);
+        self.table.prefetch(key);
+        // Those of a line are a line.
+        crate::hint::prefetch_write(&raw const self.marks[key.first().index()]);
     }
 
     pub(super) fn sweep(&mut self, now: Micros) {

@@ -6,6 +6,8 @@
 
 mod peer;
 mod port;
+#[cfg(feature = "dpdk")]
+pub mod rte_hash;
 pub mod skip;
 mod world;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::abi::ingress::{HEADROOM, INGRESS_BUFS, offset_of};
 use crate::abi::shm::{ShmPtr, ShmRegion};
-use crate::ids::BufIdx;
+use crate::ids::{BufIdx, Mac};
 use crate::port::{
     Port, PortInfo, PortStats, RX_BURST_SIZE, RxFlags, RxFrame, TX_BURST_SIZE, TxFrame, TxToken,
 };
@@ -73,15 +73,24 @@ impl FakePort {
         true
     }
 
-    /// A frame arrives whose bytes are whatever its buffer holds: for benches,
-    /// after [`receive`](Self::receive) has filled the buffers once.
-    pub fn receive_again(&mut self, hash: u32, len: u16) -> bool {
+    /// A frame to `mac` arrives whose other bytes are whatever its buffer holds: for
+    /// benches.
+    ///
+    /// # Panics
+    /// Never: buffers lie in the ingress region.
+    pub fn receive_again(&mut self, mac: Mac, hash: u32, len: u16) -> bool {
         let Some(buf) = self.free.pop() else {
             return false;
         };
+        let data = offset_of(buf) + HEADROOM;
+        for (i, byte) in mac.0.into_iter().enumerate() {
+            self.ingress
+                .write(ShmPtr(u64::from(data) + i as u64), byte)
+                .expect("in the ingress region");
+        }
         self.arrived.push_back(RxFrame {
             buf,
-            data: offset_of(buf) + HEADROOM,
+            data,
             hash,
             len,
             flags: RxFlags::IP_CSUM_GOOD,

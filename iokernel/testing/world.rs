@@ -13,7 +13,7 @@ use crate::dataplane::effects::Effects;
 use crate::dataplane::{Dataplane, Idle, Parts};
 use crate::ids::{CoreId, Mac, ProcId, ProcSlot};
 use crate::proc::Proc;
-use crate::stats::{Counter, Stats, SteerStats};
+use crate::stats::{Counter, Stats};
 use crate::steering::SteeringSpec;
 use crate::steering::rules::RuleSet;
 use crate::testing::{FakePort, Peer, PeerSpec};
@@ -32,8 +32,6 @@ pub struct World {
     pub ingress: Arc<ShmRegion>,
     /// The loop's counters.
     pub stats: Stats,
-    /// What all runtimes' steering counts.
-    pub steer_totals: SteerStats,
 }
 
 impl World {
@@ -61,7 +59,6 @@ impl World {
         let (control, dataplane_end) = channel();
         let (rules, rules_end) = rules_link(Box::default());
         let stats = Stats::default();
-        let steer_totals = SteerStats::default();
         let runtime: Vec<_> = (0..cores)
             .map(|n| RuntimeCore {
                 core: CoreId(n),
@@ -77,7 +74,6 @@ impl World {
             effects,
             clock: Clock::calibrate(),
             stats: stats.clone(),
-            steer_totals: steer_totals.clone(),
             idle: Idle::Spin,
         });
         World {
@@ -86,7 +82,6 @@ impl World {
             rules,
             ingress,
             stats,
-            steer_totals,
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the daemon answers when nobody reads it, as in `iokerneld --help | true`.
+//! What the programs answer when nobody reads it, as in `iokerneld --help | true`.
 //!
 //! The binary runs with a pipe as its standard output whose reading end is closed
 //! before it starts, so every write fails; or with a device that is always full.
@@ -9,15 +9,20 @@ mod tests {
     use std::process::{Command, Output, Stdio};
 
     /// Questions that are answered on standard output.
-    const QUESTIONS: [&[&str]; 3] = [
-        &["--help"],
-        &["--version"],
-        &["--port", "loopback", "--no-huge", "--dry-run"],
+    const QUESTIONS: [&[&str]; 5] = [
+        &[DAEMON, "--help"],
+        &[DAEMON, "--version"],
+        &[DAEMON, "--port", "loopback", "--no-huge", "--dry-run"],
+        &[CTL, "--help"],
+        &[CTL, "--version"],
     ];
 
+    const DAEMON: &str = env!("CARGO_BIN_EXE_iokerneld");
+    const CTL: &str = env!("CARGO_BIN_EXE_calistoctl");
+
     fn ask(question: &[&str], stdout: Stdio) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_iokerneld"))
-            .args(question)
+        Command::new(question[0])
+            .args(&question[1..])
             .stdout(stdout)
             .stderr(Stdio::piped())
             .output()
@@ -43,8 +48,9 @@ mod tests {
             let output = ask(question, full.into());
             let text = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{question:?}: {text}");
-            let expected = "iokerneld: cannot write to standard output: ";
-            assert!(text.starts_with(expected), "{question:?}: {text}");
+            let name = question[0].rsplit('/').next().unwrap();
+            let expected = format!("{name}: cannot write to standard output: ");
+            assert!(text.starts_with(&expected), "{question:?}: {text}");
             assert_eq!(text.lines().count(), 1, "{question:?}: {text}");
         }
     }

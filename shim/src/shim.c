@@ -4,6 +4,7 @@
 #include "wrapper.h"
 
 #include <rte_branch_prediction.h>
+#include <rte_jhash.h>
 #include <rte_lcore.h>
 #include <rte_spinlock.h>
 
@@ -54,6 +55,11 @@ void calisto_pktmbuf_free(struct rte_mbuf *m)
 uint64_t calisto_tx_offload(uint64_t l2_len, uint64_t l3_len, uint64_t l4_len)
 {
 	return rte_mbuf_tx_offload(l2_len, l3_len, l4_len, 0, 0, 0, 0);
+}
+
+uint32_t calisto_jhash(const void *key, uint32_t len, uint32_t initval)
+{
+	return rte_jhash(key, len, initval);
 }
 
 /*

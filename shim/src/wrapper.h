@@ -14,6 +14,8 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_hash.h>
+#include <rte_malloc.h>
 #include <rte_mbuf.h>
 #include <rte_mbuf_pool_ops.h>
 #include <rte_memory.h>
@@ -51,6 +53,8 @@ U32(RTE_MEMPOOL_CACHE_MAX_SIZE);
 
 INT(SOCKET_ID_ANY);
 
+U32(RTE_HASH_LOOKUP_BULK_MAX);
+
 #undef U64
 #undef U32
 #undef U16
@@ -63,6 +67,8 @@ uint16_t calisto_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts,
 void calisto_mempool_put_bulk(struct rte_mempool *mp, struct rte_mbuf *const *pkts, uint32_t n);
 void calisto_pktmbuf_free(struct rte_mbuf *m);
 uint64_t calisto_tx_offload(uint64_t l2_len, uint64_t l3_len, uint64_t l4_len);
+/* An rte_hash_function. rte_hash calls rte_jhash through a pointer in any case: to this. */
+uint32_t calisto_jhash(const void *key, uint32_t len, uint32_t initval);
 
 /*
  * The mempool handler "calisto_done": what is freed waits, in order, until

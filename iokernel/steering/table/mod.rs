@@ -21,9 +21,12 @@
 
 #![allow(unsafe_code, reason = "code for the processor's own vectors")]
 
+mod burst;
 mod line;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use self::tests::of_one_line_of_few as of_one_line;
 
 use std::io;
 
@@ -41,14 +44,20 @@ const LINES_MIN: usize = 1 << (32 - TAG_BITS);
 const ENTRIES_PER_FLOW: usize = 3;
 /// Lines looked at in one [`sweep`](FlowTable::sweep).
 const SWEEP_LINES: usize = 4;
-/// Keys of one burst.
-const BURST: usize = 64;
 
 /// Where a flow's entry is, or would be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     line: u32,
     want: Wanted,
+}
+
+impl Key {
+    /// The first place of its line.
+    #[inline(always)]
+    pub(super) fn first(self) -> Place {
+        Place::new(self.line, 0)
+    }
 }
 
 /// The place of an entry: line and way.
@@ -177,6 +186,11 @@ impl FlowTable {
         self.lines.bytes()
     }
 
+    /// Where its lines are: what kind of pages they got can be seen there.
+    pub fn address(&self) -> usize {
+        self.lines.as_ptr().addr()
+    }
+
     /// The key of an RSS hash.
     #[inline(always)]
     pub fn key(&self, hash: u32) -> Key {
@@ -205,7 +219,7 @@ impl FlowTable {
     pub(super) unsafe fn find<I: Isa>(&self, key: Key) -> Option<Place> {
         // SAFETY: the caller's promise.
         let found = unsafe { I::find(&self.lines[key.line as usize], key.want) };
-        (found != 0).then(|| Place::new(key.line, found.trailing_zeros()))
+        (found != 0).then(|| Place::new(key.line, I::first(found)))
     }
 
     /// Adds an entry for a key that has none. If its line is full the oldest entry goes
@@ -225,7 +239,7 @@ impl FlowTable {
         let empty = unsafe { I::empty(line) };
         let entry = key.want.entry(number(core));
         if empty != 0 {
-            let way = empty.trailing_zeros();
+            let way = I::first(empty);
             line.set(way as usize, entry);
             self.len += 1;
             return Inserted {
@@ -233,8 +247,27 @@ impl FlowTable {
                 evicted: None,
             };
         }
-        let way = self.oldest(key.line, busy);
-        let line = &mut self.lines[key.line as usize];
+        self.replace_oldest(key.line, entry, busy)
+    }
+
+    /// For a full line. Apart from [`insert`](Self::insert), whose code is in every loop.
+    #[cold]
+    fn replace_oldest(
+        &mut self,
+        number: u32,
+        entry: Entry,
+        busy: impl Fn(Place) -> bool,
+    ) -> Inserted {
+        self.hand = self.hand.wrapping_add(1);
+        let line = &mut self.lines[number as usize];
+        let ways = (0..WAYS as u32).map(|i| self.hand.wrapping_add(i) % WAYS as u32);
+        let oldest = ways.max_by_key(|&way| {
+            (
+                !busy(Place::new(number, way)),
+                line.entry(way as usize).age(),
+            )
+        });
+        let way = oldest.expect("a line has entries");
         let old = line.entry(way as usize);
         for way in 0..WAYS {
             // The greatest age is left to the sweep: only it knows time.
@@ -242,23 +275,9 @@ impl FlowTable {
         }
         line.set(way as usize, entry);
         Inserted {
-            place: Place::new(key.line, way),
+            place: Place::new(number, way),
             evicted: Some(CoreId(old.core().into())),
         }
-    }
-
-    #[cold]
-    fn oldest(&mut self, line: u32, busy: impl Fn(Place) -> bool) -> u32 {
-        self.hand = self.hand.wrapping_add(1);
-        let entries = &self.lines[line as usize];
-        let ways = (0..WAYS as u32).map(|i| (self.hand + i) % WAYS as u32);
-        let oldest = ways.max_by_key(|&way| {
-            (
-                !busy(Place::new(line, way)),
-                entries.entry(way as usize).age(),
-            )
-        });
-        oldest.expect("a line has entries")
     }
 
     #[inline(always)]
@@ -279,122 +298,22 @@ impl FlowTable {
         self.lines[place.line()].set(place.way(), entry);
     }
 
+    /// Gives the flow of a hash another home core. False if it has no entry.
+    pub fn set_home(&mut self, hash: u32, core: CoreId) -> bool {
+        // SAFETY: every processor has the baseline.
+        let place = unsafe { self.find::<Baseline>(self.key(hash)) };
+        if let Some(place) = place {
+            self.set_core(place, core);
+        }
+        place.is_some()
+    }
+
     /// A packet of the flow came: its entry is young again. Writes only if it was not.
     #[inline(always)]
     pub fn touch(&mut self, place: Place) {
         let entry = self.entry(place);
         if entry.age() != 0 {
             self.lines[place.line()].set(place.way(), entry.fresh());
-        }
-    }
-
-    /// The home core of each flow, for a burst: the lines are all asked for first.
-    ///
-    /// # Panics
-    /// If `cores` is shorter than `hashes`.
-    pub fn lookup_burst(&mut self, hashes: &[u32], cores: &mut [Option<CoreId>]) {
-        match self.vectors {
-            // SAFETY: every processor has the baseline.
-            Vectors::Baseline => unsafe { self.lookup::<Baseline>(hashes, cores) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: use_vectors() and widest() give available vectors only.
-            Vectors::Avx2 => unsafe { self.lookup_avx2(hashes, cores) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: use_vectors() and widest() give available vectors only.
-            Vectors::Avx512 => unsafe { self.lookup_avx512(hashes, cores) },
-        }
-    }
-
-    /// The home core of a flow; `core` for one that had none before. For a burst.
-    ///
-    /// # Panics
-    /// If `cores` is shorter than `hashes`.
-    pub fn lookup_or_insert_burst(&mut self, hashes: &[u32], core: CoreId, cores: &mut [CoreId]) {
-        match self.vectors {
-            // SAFETY: every processor has the baseline.
-            Vectors::Baseline => unsafe { self.upsert::<Baseline>(hashes, core, cores) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: use_vectors() and widest() give available vectors only.
-            Vectors::Avx2 => unsafe { self.upsert_avx2(hashes, core, cores) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: use_vectors() and widest() give available vectors only.
-            Vectors::Avx512 => unsafe { self.upsert_avx512(hashes, core, cores) },
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    unsafe fn lookup_avx2(&mut self, hashes: &[u32], cores: &mut [Option<CoreId>]) {
-        // SAFETY: the feature is enabled here.
-        unsafe { self.lookup::<Avx2>(hashes, cores) }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn lookup_avx512(&mut self, hashes: &[u32], cores: &mut [Option<CoreId>]) {
-        // SAFETY: the feature is enabled here.
-        unsafe { self.lookup::<Avx512>(hashes, cores) }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    unsafe fn upsert_avx2(&mut self, hashes: &[u32], core: CoreId, cores: &mut [CoreId]) {
-        // SAFETY: the feature is enabled here.
-        unsafe { self.upsert::<Avx2>(hashes, core, cores) }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn upsert_avx512(&mut self, hashes: &[u32], core: CoreId, cores: &mut [CoreId]) {
-        // SAFETY: the feature is enabled here.
-        unsafe { self.upsert::<Avx512>(hashes, core, cores) }
-    }
-
-    #[inline(always)]
-    fn prefetch_burst(&self, hashes: &[u32]) {
-        if hashes.len() > 1 {
-            for &hash in hashes {
-                self.prefetch(self.key(hash));
-            }
-        }
-    }
-
-    /// # Safety
-    /// The processor has `I`.
-    #[inline(always)]
-    unsafe fn lookup<I: Isa>(&mut self, hashes: &[u32], cores: &mut [Option<CoreId>]) {
-        assert!(cores.len() >= hashes.len());
-        for (hashes, cores) in hashes.chunks(BURST).zip(cores.chunks_mut(BURST)) {
-            self.prefetch_burst(hashes);
-            for (&hash, core) in hashes.iter().zip(cores) {
-                // SAFETY: the caller's promise.
-                *core = unsafe { self.find::<I>(self.key(hash)) }.map(|place| {
-                    self.touch(place);
-                    self.core(place)
-                });
-            }
-        }
-    }
-
-    /// # Safety
-    /// The processor has `I`.
-    #[inline(always)]
-    unsafe fn upsert<I: Isa>(&mut self, hashes: &[u32], new: CoreId, cores: &mut [CoreId]) {
-        assert!(cores.len() >= hashes.len());
-        for (hashes, cores) in hashes.chunks(BURST).zip(cores.chunks_mut(BURST)) {
-            self.prefetch_burst(hashes);
-            for (&hash, core) in hashes.iter().zip(cores) {
-                let key = self.key(hash);
-                // SAFETY: the caller's promise.
-                *core = if let Some(place) = unsafe { self.find::<I>(key) } {
-                    self.touch(place);
-                    self.core(place)
-                } else {
-                    // SAFETY: the caller's promise.
-                    unsafe { self.insert::<I>(key, new, |_| false) };
-                    new
-                };
-            }
         }
     }
 

@@ -31,9 +31,18 @@ fn undo(m: u32) -> u32 {
     h ^ h >> 15 ^ h >> 30
 }
 
+/// Hashes that all lead to one line of the smallest table.
+pub(crate) fn of_one_line_of_few(line: u32, n: usize) -> Vec<u32> {
+    of_line(line, LINES_MIN as u64, n)
+}
+
 /// Hashes that all lead to one line of a table, from the first on.
 fn of_one_line(table: &FlowTable, line: u32, n: usize) -> Vec<u32> {
-    let first = (u64::from(line) << 32).div_ceil(u64::from(table.count));
+    of_line(line, u64::from(table.count), n)
+}
+
+fn of_line(line: u32, lines: u64, n: usize) -> Vec<u32> {
+    let first = (u64::from(line) << 32).div_ceil(lines);
     let first = u32::try_from(first).expect("a line's number");
     (first..).take(n).map(undo).collect()
 }
