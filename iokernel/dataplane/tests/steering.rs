@@ -10,7 +10,7 @@ use super::JOIN;
 use crate::abi::types::RX_NET_RECV;
 use crate::ids::{CoreId, KthreadIdx, Mac, Micros, ProcSlot};
 use crate::port::hash::hash_frame;
-use crate::stats::{Counter, SteerCounter};
+use crate::stats::{Counter, SteerCounter, SteerStats};
 use crate::steering::{Affinity, Policy, SteeringSpec};
 use crate::testing::{Peer, World, mac, udp_frame};
 use crate::time::Ticks;
@@ -142,8 +142,14 @@ impl Runner {
         hashes.iter().map(core).collect()
     }
 
+    /// What is counted of the runtime.
+    fn stats(&self) -> &SteerStats {
+        let proc = self.world.dataplane.procs[SLOT.index()].as_ref();
+        &proc.expect("it is attached").steer_stats
+    }
+
     fn count(&self, counter: SteerCounter) -> u64 {
-        self.world.steer_totals.get(counter)
+        self.stats().get(counter)
     }
 }
 
@@ -240,7 +246,7 @@ fn completions_and_joins_touch_no_table() {
     for policy in Policy::ALL {
         let mut runner = Runner::new(spec(policy), 3, 3);
         let before = runner.send(0..60);
-        let counted = runner.world.steer_totals.to_string();
+        let counted = runner.stats().to_string();
         let frame = udp_frame(mac(9), 1);
         let parking = runner.on(2);
         for buf in 0..200 {
@@ -256,7 +262,7 @@ fn completions_and_joins_touch_no_table() {
             }
         }
         assert_eq!((completions, joins), (200, 1), "{policy:?}");
-        assert_eq!(runner.world.steer_totals.to_string(), counted, "{policy:?}");
+        assert_eq!(runner.stats().to_string(), counted, "{policy:?}");
         runner.wake(2);
         assert_eq!(runner.send(0..60), before, "{policy:?}");
     }
