@@ -11,6 +11,7 @@
 
 #![allow(unsafe_code, reason = "vector intrinsics")]
 
+use crate::ids::CoreId;
 use crate::pages::Zero;
 
 /// Entries in a line.
@@ -109,7 +110,7 @@ pub(super) const GROUP: usize = 8;
 /// In which bits the wanted entry of a new flow differs from the most alike entry of its
 /// line. If that is the flow's own they are core and age; else one above them is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Apart(u32);
+pub(in crate::steering) struct Apart(u32);
 
 impl Apart {
     /// Of an empty line.
@@ -123,8 +124,10 @@ impl Apart {
 
     /// The core in the entry.
     #[inline(always)]
-    pub(super) fn core(self) -> u8 {
-        Entry(self.0).core()
+    pub(super) fn core(self) -> CoreId {
+        // Not by way of a u8: sixteen bits are what vectors write in the end.
+        #[allow(clippy::cast_possible_truncation, reason = "masked to 8 bits")]
+        CoreId(((self.0 & CORE_MASK) >> CORE_SHIFT) as u16)
     }
 }
 
@@ -497,7 +500,7 @@ mod tests {
                     let own = lines[i].0.iter().find(|e| **e & WHOSE == wants[i].0);
                     prop_assert_eq!(apart.0 < VALID, own.is_some(), "{:?} {}", vectors, i);
                     if let Some(&own) = own {
-                        prop_assert_eq!(apart.core(), Entry(own).core());
+                        prop_assert_eq!(apart.core(), CoreId(Entry(own).core().into()));
                         prop_assert_eq!(apart.flaws(), Entry(own).age());
                     } else {
                         prop_assert!(apart.flaws() != 0);
