@@ -10,7 +10,7 @@
 //! Producer and consumer share a CPU here, and there is no NIC: this is the loop's own
 //! receiving, to compare policies with; sending, the larger part of a packet's cost, is
 //! not in it. Before that: what each policy takes of memory, and of the control thread's
-//! time. No argument, or the number of rounds.
+//! time. Arguments: the number of rounds (101), and which of it all (`memory`, a policy).
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -36,22 +36,29 @@ struct Runtime {
 
 fn main() {
     let mut rounds = 101;
+    let mut wanted = Vec::new();
     for arg in std::env::args().skip(1) {
         match arg.parse() {
             Ok(n) => rounds = n,
             // What cargo passes to every bench.
             Err(_) if arg == "--bench" => {}
+            Err(_) if arg == "memory" || specs().iter().any(|(name, _)| *name == arg) => {
+                wanted.push(arg);
+            }
             Err(_) => {
-                eprintln!("steering: {arg}: give the number of rounds");
+                eprintln!("steering: {arg}: give a number of rounds, memory, or a policy");
                 std::process::exit(2);
             }
         }
     }
-    memory();
+    let wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
+    if wanted("memory") {
+        memory();
+    }
     println!("\n{FLOWS} flows, {KTHREADS} kthreads, {rounds} rounds; ns a packet");
     println!("policy                    burst   modulo   policy   ratio (middle half)");
     for (name, spec) in specs() {
-        for size in SIZES {
+        for size in SIZES.into_iter().filter(|_| wanted(&name)) {
             compare(&name, spec, size, rounds);
         }
     }
