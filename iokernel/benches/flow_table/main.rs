@@ -3,7 +3,7 @@
 //! ```text
 //!   cargo bench --bench flow_table                       criterion, then the comparison
 //!   cargo bench --bench flow_table -- compare [OPTIONS]  the comparison only
-//!     --rounds N      of each figure (31)
+//!     --rounds N      of each figure (61)
 //!     --flows LIST    of the lookups (1000,100000,700000,10000000)
 //!     --new-flows N   that the table for new flows is made for (700000)
 //!     --small-pages   no table gets huge pages
@@ -94,7 +94,7 @@ fn number<T: std::str::FromStr>(word: Option<String>) -> T {
 
 fn main() {
     let mut plan = Plan {
-        rounds: 31,
+        rounds: 61,
         lookups: vec![1000, 100_000, FLOWS, 10_000_000],
         new_flows: FLOWS,
     };

@@ -2,8 +2,8 @@
 //!
 //! Apart, these are faster: keys are made by vector instructions, a line is asked for
 //! when those of three groups before it are read, and of a group's lines the entries
-//! are found together. What is found plainly is done then: a flow that is there and
-//! young. The others, few in most bursts, follow one by one, in their order.
+//! are found together. That settles flows that are there and young; the burst's others
+//! follow one by one, in their order.
 //!
 //! A hash that comes alone takes a shorter way through the same table.
 
@@ -18,22 +18,13 @@ const BURST: usize = 64;
 /// How far ahead lines are asked for: more than a core can wait for at once is too far.
 const AHEAD: usize = 3 * GROUP;
 
-/// Keys of one burst. Behind the last one are keys of line 0, which does not hurt.
+/// Keys of one burst. Behind the last are keys of lines that there are, whatever else
+/// they are: reading those does not hurt.
 struct Keys {
     lines: [u32; BURST + AHEAD],
     wants: [Wanted; BURST],
     /// What was found.
     apart: [Apart; BURST],
-}
-
-impl Keys {
-    #[inline(always)]
-    fn key(&self, i: usize) -> Key {
-        Key {
-            line: self.lines[i],
-            want: self.wants[i],
-        }
-    }
 }
 
 /// What was found for a group of hashes, of which the lines have been asked for.
@@ -53,14 +44,14 @@ impl Group {
     /// The home cores, if [plain](Self::is_plain).
     #[inline(always)]
     pub(in crate::steering) fn cores(&self) -> [CoreId; GROUP] {
-        self.apart.map(|a| CoreId(a.core().into()))
+        self.apart.map(Apart::core)
     }
 
     /// The home core of the `i`-th flow, if its entry is there, and young.
     #[inline(always)]
     pub(in crate::steering) fn core(&self, i: usize) -> Option<CoreId> {
         let apart = self.apart[i];
-        (apart.flaws() == 0).then(|| CoreId(apart.core().into()))
+        (apart.flaws() == 0).then(|| apart.core())
     }
 }
 
@@ -80,7 +71,7 @@ impl FlowTable {
         Group { keys, apart }
     }
 
-    /// The home core of each flow, for a burst: the lines are all asked for first.
+    /// The home core of each flow, for a burst: lines are asked for before they are read.
     ///
     /// # Panics
     /// If `cores` is shorter than `hashes`.
@@ -184,90 +175,82 @@ impl FlowTable {
     /// The processor has `I`.
     #[inline(always)]
     unsafe fn lookup<I: Isa>(&mut self, hashes: &[u32], cores: &mut [Option<CoreId>]) {
-        assert!(cores.len() >= hashes.len());
-        for (hashes, cores) in hashes.chunks(BURST).zip(cores.chunks_mut(BURST)) {
-            let cores = &mut cores[..hashes.len()];
-            // SAFETY: the caller's promise.
-            let keys = unsafe { self.look::<I>(hashes) };
-            let mut flaws = 0;
-            for (core, apart) in cores.iter_mut().zip(&keys.apart) {
-                *core = Some(CoreId(apart.core().into()));
-                flaws |= apart.flaws();
-            }
-            if flaws != 0 {
-                for (i, core) in cores.iter_mut().enumerate() {
-                    if keys.apart[i].flaws() != 0 {
-                        // SAFETY: the caller's promise; the key is of this table.
-                        *core = unsafe { self.hit::<I>(keys.key(i)) };
-                    }
-                }
-            }
-        }
+        // SAFETY: the caller's promise; the keys are of this table.
+        unsafe { self.burst::<I, _>(hashes, cores, Some, |table, key| table.hit::<I>(key)) }
     }
 
     /// # Safety
     /// The processor has `I`.
     #[inline(always)]
     unsafe fn upsert<I: Isa>(&mut self, hashes: &[u32], new: CoreId, cores: &mut [CoreId]) {
-        assert!(cores.len() >= hashes.len());
-        for (hashes, cores) in hashes.chunks(BURST).zip(cores.chunks_mut(BURST)) {
-            let cores = &mut cores[..hashes.len()];
-            // SAFETY: the caller's promise.
-            let keys = unsafe { self.look::<I>(hashes) };
-            let mut flaws = 0;
-            for (core, apart) in cores.iter_mut().zip(&keys.apart) {
-                *core = CoreId(apart.core().into());
-                flaws |= apart.flaws();
-            }
-            if flaws != 0 {
-                for (i, core) in cores.iter_mut().enumerate() {
-                    if keys.apart[i].flaws() != 0 {
-                        // Looked for again: the same flow may have come earlier in the burst.
-                        // SAFETY: the caller's promise; the key is of this table.
-                        *core = unsafe { self.hit_or_insert::<I>(keys.key(i), new) };
-                    }
-                }
-            }
-        }
+        let other = |table: &mut FlowTable, key| {
+            // SAFETY: the caller's promise; the keys are of this table.
+            unsafe { table.hit_or_insert::<I>(key, new) }
+        };
+        // SAFETY: the caller's promise.
+        unsafe { self.burst::<I, _>(hashes, cores, |core| core, other) }
     }
 
-    /// Looks for the entries of up to `BURST` hashes. Changes nothing.
+    /// What `plain` makes of the core of a flow that is there and young, and what
+    /// `other` does with any other's key, in the order of the hashes.
     ///
     /// # Safety
     /// The processor has `I`.
     #[inline(always)]
-    unsafe fn look<I: Isa>(&self, hashes: &[u32]) -> Keys {
+    unsafe fn burst<I: Isa, T>(
+        &mut self,
+        hashes: &[u32],
+        out: &mut [T],
+        plain: impl Fn(CoreId) -> T,
+        mut other: impl FnMut(&mut FlowTable, Key) -> T,
+    ) {
+        assert!(out.len() >= hashes.len());
         let mut keys = Keys {
             lines: [0; BURST + AHEAD],
             wants: [Wanted::new(0); BURST],
             apart: [Apart::FAR; BURST],
         };
-        let rooms = keys.lines.iter_mut().zip(&mut keys.wants);
-        for (&hash, (line, want)) in hashes.iter().zip(rooms) {
-            let key = self.key(hash);
-            (*line, *want) = (key.line, key.want);
-        }
-        for &line in &keys.lines[..AHEAD] {
-            self.ask_for(line);
-        }
-        let groups = hashes.len().div_ceil(GROUP);
-        let (lines, ahead) = (keys.lines.as_chunks().0, keys.lines[AHEAD..].as_chunks().0);
-        let wants = keys.wants.as_chunks().0;
-        let apart = keys.apart.as_chunks_mut().0;
-        for (((lines, ahead), wants), apart) in
-            lines.iter().zip(ahead).zip(wants).zip(apart).take(groups)
-        {
-            let ahead: &[u32; GROUP] = ahead;
-            for &line in ahead {
+        for (hashes, out) in hashes.chunks(BURST).zip(out.chunks_mut(BURST)) {
+            let out = &mut out[..hashes.len()];
+            let rooms = keys.lines.iter_mut().zip(&mut keys.wants);
+            for (&hash, (line, want)) in hashes.iter().zip(rooms) {
+                let key = self.key(hash);
+                (*line, *want) = (key.line, key.want);
+            }
+            for &line in &keys.lines[..AHEAD] {
                 self.ask_for(line);
             }
-            let lines: &[u32; GROUP] = lines;
-            // SAFETY: lines of this table, by key(), or the first.
-            let lines = lines.map(|line| unsafe { self.line(line) });
-            // SAFETY: the caller's promise.
-            *apart = unsafe { I::nearest(lines, wants) };
+            let (lines, wants) = (keys.lines.as_chunks().0, keys.wants.as_chunks().0);
+            let ahead = keys.lines[AHEAD..].as_chunks::<GROUP>().0;
+            let apart = keys.apart.as_chunks_mut().0;
+            let groups = lines.iter().zip(wants).zip(ahead).zip(apart);
+            for (((lines, wants), ahead), apart) in groups.take(hashes.len().div_ceil(GROUP)) {
+                for &line in ahead {
+                    self.ask_for(line);
+                }
+                let lines: &[u32; GROUP] = lines;
+                // SAFETY: lines of this table, by key(), or line 0.
+                let lines = lines.map(|line| unsafe { self.line(line) });
+                // SAFETY: the caller's promise.
+                *apart = unsafe { I::nearest(lines, wants) };
+            }
+            // As if all were plain: without a question in between it is done in vectors.
+            let mut flaws = 0;
+            for (out, apart) in out.iter_mut().zip(&keys.apart) {
+                *out = plain(apart.core());
+                flaws |= apart.flaws();
+            }
+            if flaws == 0 {
+                continue;
+            }
+            for (i, out) in out.iter_mut().enumerate() {
+                if keys.apart[i].flaws() != 0 {
+                    // To be looked for again: it may be the flow of an earlier hash.
+                    let (line, want) = (keys.lines[i], keys.wants[i]);
+                    *out = other(self, Key { line, want });
+                }
+            }
         }
-        keys
     }
 
     #[inline(always)]
