@@ -34,7 +34,7 @@ pub(super) use self::tests::crowd;
 use std::io;
 
 pub use self::line::Vectors;
-use self::line::{AGE_MAX, Entry, Line, TAG_BITS, WAYS, Wanted};
+use self::line::{AGE_MAX, Entry, LINE, Line, TAG_BITS, WAYS, Wanted};
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::line::{Avx2, Avx512};
 pub(super) use self::line::{Baseline, GROUP, Isa};
@@ -47,8 +47,6 @@ const LINES_MIN: usize = 1 << (32 - TAG_BITS);
 const LINES: (usize, usize) = (3, 32);
 /// A second line is so far behind the first at most: in the same huge page, mostly.
 const GUEST_RANGE: u32 = 1 << 12;
-#[allow(clippy::cast_possible_truncation, reason = "16")]
-const WAYS_U32: u32 = WAYS as u32;
 /// Lines looked at in one [`sweep`](FlowTable::sweep).
 const SWEEP_LINES: usize = 4;
 
@@ -66,7 +64,7 @@ pub struct Place(u32);
 impl Place {
     #[inline(always)]
     fn new(line: u32, way: u32) -> Place {
-        Place(line * WAYS_U32 + way)
+        Place(line * LINE + way)
     }
 
     /// The place as an array index, below [`FlowTable::slots`].
@@ -320,7 +318,7 @@ impl FlowTable {
     ) -> Inserted {
         self.hand = self.hand.wrapping_add(1);
         let line = &mut self.lines[number as usize];
-        let ways = (0..WAYS_U32).map(|i| self.hand.wrapping_add(i) % WAYS_U32);
+        let ways = (0..LINE).map(|i| self.hand.wrapping_add(i) % LINE);
         let oldest = ways.max_by_key(|&way| {
             (
                 !busy(Place::new(number, way)),

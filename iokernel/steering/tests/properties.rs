@@ -49,7 +49,7 @@ fn events(relief: bool) -> impl Strategy<Value = Vec<Event>> {
 }
 
 fn hashes() -> Vec<u32> {
-    (0..FLOWS as u32)
+    (0..u32::try_from(FLOWS).unwrap())
         .map(|i| i.wrapping_mul(0x0100_0193))
         .collect()
 }
