@@ -200,7 +200,6 @@ impl Server {
 
     /// The one line that a refusal gets. Its connection is closed by its drop.
     fn refuse(&mut self, who: Peer, error: &RegistrationError) {
-        self.config.stats.refused.fetch_add(1, Ordering::Relaxed);
         if let Some(more) = self.refusals.take(Instant::now()) {
             log::warn!(
                 "pid {} (uid {}) is refused: {error}{}",
@@ -209,6 +208,8 @@ impl Server {
                 Suppressed(more)
             );
         }
+        // Last: who sees the count finds the line.
+        self.config.stats.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Listens only while a connection could be accepted, or every round would begin at once.
