@@ -89,7 +89,8 @@ fn happen(
                     let flow = flows[i];
                     let before = bed.last.get(&flow).copied();
                     let active = bed.active.clone();
-                    let lying = bed.queues.0.clone();
+                    let waits = before
+                        .is_some_and(|b| bed.queues.0[b.kthread.index()].lying.contains(&flow));
                     let went = bed.one(flow);
                     see(
                         bed,
@@ -98,7 +99,7 @@ fn happen(
                             before,
                             went,
                             active: &active,
-                            lying: &|k: KthreadIdx| lying[k.index()].lying.contains(&flow),
+                            waits,
                         },
                     );
                 }
@@ -114,7 +115,8 @@ struct Seen<'a> {
     before: Option<Went>,
     went: Went,
     active: &'a [(KthreadIdx, CoreId)],
-    lying: &'a dyn Fn(KthreadIdx) -> bool,
+    /// An earlier packet of the flow lies where the last one went.
+    waits: bool,
 }
 
 /// What moves together: a flow, or its bucket.
@@ -305,7 +307,7 @@ fn overtaking(bed: &mut Bed, flows: &[u32], events: &[Event]) -> Option<(u32, We
         happen(bed, flows, std::slice::from_ref(event), |_, seen| {
             if let Some(before) = seen.before
                 && before.kthread != seen.went.kthread
-                && (seen.lying)(before.kthread)
+                && seen.waits
             {
                 wrong = wrong.or(Some((seen.flow, before, seen.went)));
             }

@@ -9,8 +9,8 @@
 use super::bed::{Bed, spec};
 use crate::steering::Policy;
 
-const FLOWS: u32 = 5_000;
-const STEPS: u32 = 400;
+const FLOWS: u32 = 2_000;
+const STEPS: u32 = 300;
 
 /// xorshift; the same walk for each policy.
 struct Dice(u64);
