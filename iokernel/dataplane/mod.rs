@@ -60,6 +60,9 @@ pub enum Idle {
     Yield,
 }
 
+/// No runtime's slot.
+const NOBODY: ProcSlot = ProcSlot(u16::MAX);
+
 /// What is left when the loop has ended.
 #[derive(Debug)]
 pub struct Stopped<P> {
@@ -136,8 +139,9 @@ pub struct Dataplane<P> {
     overflow_turn: usize,
     frames: Box<[RxFrame; RX_BURST_SIZE]>,
     runs: Box<rx::Runs>,
-    /// For the run that is being added to.
+    /// What steering reads of this runtime's flows.
     ahead: Ahead,
+    ahead_of: ProcSlot,
     burst: Box<steer::Burst>,
     /// Whose turn it was last to be looked after.
     house_turn: usize,
@@ -196,6 +200,7 @@ impl<P: Port> Dataplane<P> {
             frames: Box::new([RxFrame::EMPTY; RX_BURST_SIZE]),
             runs: Box::default(),
             ahead: Ahead::default(),
+            ahead_of: NOBODY,
             burst: Box::default(),
             house_turn: 0,
             now: clock.now(),
@@ -299,6 +304,8 @@ impl<P: Port> Dataplane<P> {
             "the control thread let in a second runtime with address {mac}"
         );
         self.procs[slot.index()] = Some(proc);
+        // It may have the slot of the one that is remembered.
+        self.ahead_of = NOBODY;
         self.live.push(slot);
         self.stats.add(Counter::Attached, 1);
         self.arbiter.add(slot, seat, &mut self.decisions);

@@ -30,10 +30,12 @@ use crate::ids::{KthreadIdx, Mac, ProcSlot};
 use crate::port::{Port, RX_BURST_SIZE, RxFlags, RxFrame};
 use crate::proc::Proc;
 use crate::stats::Counter;
-use crate::steering::Ahead;
 
 /// Frames ahead of the one in hand that are asked into the cache.
 const PREFETCH_AHEAD: usize = 4;
+/// The same for their flows' entries. Which runtime's they are is not known so early: the
+/// one's that the frame in hand is for, it is assumed.
+const FLOWS_AHEAD: usize = 16;
 /// Most received packets lent to one runtime: a quarter of all buffers, full rxqs
 /// of eight kthreads. Unmodified runtimes copy a packet and return it at once.
 pub(super) const LENT_MAX: u32 = INGRESS_BUFS / 4;
@@ -97,6 +99,10 @@ impl<P: Port> Dataplane<P> {
             self.ingress.prefetch(frame.data);
             self.loans.prefetch(frame.buf);
         }
+        // Most bursts begin with the runtime that the last one ended with.
+        for frame in &self.frames[..n.min(FLOWS_AHEAD)] {
+            self.ahead.ask_for(frame.hash);
+        }
         self.routes.clear();
         self.runs.clear();
         for i in 0..n {
@@ -107,7 +113,9 @@ impl<P: Port> Dataplane<P> {
             self.burst.hashes[i] = self.frames[i].hash;
             let receiver = self.receiver(i);
             self.add_to_run(i, receiver);
-            self.ahead.ask_for(self.burst.hashes[i]);
+            if let Some(later) = self.frames[..n].get(i + FLOWS_AHEAD) {
+                self.ahead.ask_for(later.hash);
+            }
         }
         for at in 0..self.runs.len() {
             let run = self.runs[at];
@@ -162,10 +170,13 @@ impl<P: Port> Dataplane<P> {
                     start: i,
                     end: i + 1,
                 });
-                self.ahead = match receiver {
-                    Receiver::Proc(slot) => self.proc(slot).steering.ahead(),
-                    Receiver::All | Receiver::Nobody => Ahead::default(),
-                };
+                if let Receiver::Proc(slot) = receiver
+                    && slot != self.ahead_of
+                {
+                    self.ahead = self.proc(slot).steering.ahead();
+                    self.ahead_of = slot;
+                    self.ahead.ask_for(self.burst.hashes[usize::from(i)]);
+                }
             }
         }
     }
