@@ -15,7 +15,9 @@ use crate::ids::CoreId;
 use crate::pages::Zero;
 
 /// Entries in a line.
-pub(super) const WAYS: usize = 16;
+pub(super) const WAYS: usize = LINE as usize;
+/// The same, where bits and places are counted.
+pub(super) const LINE: u32 = 16;
 
 /// Bits of an entry's tag.
 pub(super) const TAG_BITS: u32 = 20;
@@ -425,9 +427,9 @@ mod tests {
     /// One bit for each entry; that all of an entry's are the same is seen on the way.
     fn bits<I: Isa>(line: &Line, want: Wanted) -> (u32, u32) {
         let squeezed = |found: u32| {
-            (0..WAYS).fold(0, |bits, way| {
+            (0..LINE).fold(0, |bits, way| {
                 let all = (1 << I::BITS) - 1;
-                let own = found >> (way as u32 * I::BITS) & all;
+                let own = found >> (way * I::BITS) & all;
                 assert!(own == 0 || own == all);
                 assert!(found == 0 || found >> (I::first(found) * I::BITS) & all == all);
                 bits | u32::from(own != 0) << way

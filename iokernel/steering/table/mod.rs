@@ -31,7 +31,7 @@ pub(super) use self::tests::of_one_line_of_few as of_one_line;
 use std::io;
 
 pub use self::line::Vectors;
-use self::line::{AGE_MAX, Entry, Line, TAG_BITS, WAYS, Wanted};
+use self::line::{AGE_MAX, Entry, LINE, Line, TAG_BITS, WAYS, Wanted};
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::line::{Avx2, Avx512};
 pub(super) use self::line::{Baseline, Isa};
@@ -67,7 +67,7 @@ pub struct Place(u32);
 impl Place {
     #[inline(always)]
     fn new(line: u32, way: u32) -> Place {
-        Place(line * WAYS as u32 + way)
+        Place(line * LINE + way)
     }
 
     /// The place as an array index, below [`FlowTable::slots`].
@@ -196,7 +196,7 @@ impl FlowTable {
     pub fn key(&self, hash: u32) -> Key {
         let m = mix(hash);
         #[allow(clippy::cast_possible_truncation, reason = "below the number of lines")]
-        let line = (u64::from(m) * u64::from(self.count) >> 32) as u32;
+        let line = ((u64::from(m) * u64::from(self.count)) >> 32) as u32;
         Key {
             line,
             want: Wanted::new(m & ((1 << TAG_BITS) - 1)),
@@ -260,7 +260,7 @@ impl FlowTable {
     ) -> Inserted {
         self.hand = self.hand.wrapping_add(1);
         let line = &mut self.lines[number as usize];
-        let ways = (0..WAYS as u32).map(|i| self.hand.wrapping_add(i) % WAYS as u32);
+        let ways = (0..LINE).map(|i| self.hand.wrapping_add(i) % LINE);
         let oldest = ways.max_by_key(|&way| {
             (
                 !busy(Place::new(number, way)),
