@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 /// Where the contract's headers lie, from this crate's directory.
 const HEADERS: &str = "../c-headers";
 /// What every C runtime is made of besides its own file.
-const SHARED: &[&str] = &["main", "region", "kthread", "packets", "frame", "tcp"];
+const SHARED: &[&str] = &[
+    "main", "region", "kthread", "packets", "frame", "tcp", "flows",
+];
 /// The C runtimes.
 const RUNTIMES: &[&str] = &["echo", "parker", "burner", "listener", "sender"];
 

@@ -14,10 +14,15 @@ How to read it: apps/bench/README.md.
                     ours, and print the ratios. It is called as
                     CMD [--virtual-cores N] -- EAL OPTIONS; give a wrapper for
                     one with another command line
+  --policies LIST   measure ours under each of these steering policies in turn,
+                    within each round, and print the ratios to modulo (or to
+                    the first). Commas between; +strict and +order-guard may
+                    follow a name: modulo,flow-table,flow-table+order-guard
   --iokerneld CMD   ours (target/release/iokerneld)
   --rounds N        runs of each case (5)
   --secs S          seconds of each measurement (3), after --warm S (1)
-  --cases LIST      of those below, with commas between (all)
+  --cases LIST      of those below, with commas between (the first six; with
+                    --policies: receive-10,echo-10,park-10)
   --sink-cpu N      the runtime's CPU (0); the dispatcher chooses its own
   --out FILE        keep the runs' raw figures there
   --no-build        measure what is built already
@@ -30,6 +35,10 @@ cases:
   echo-10           the same with 10 kthreads (virtual cores) and 700,000 flows
   flood-10          flood, 10 kthreads, 700,000 flows, echoed
   latency-1         500,000 requests a second at random, 1 kthread, 1024 flows
+  receive-10        flood, 10 kthreads, 700,000 flows, received and completed
+  park-10           500,000 requests a second at random, 10 kthreads, 1024 flows,
+                    echoed; kthreads park when idle for 100 us, and the runtime
+                    counts flows that change core
 
 Needs root, libdpdk with its headers, two CPUs, and 450 free huge pages of
 2 MiB; takes the missing ones for the time of the measurement. Everything runs
@@ -47,22 +56,38 @@ bad_usage() {
 	exit 2
 }
 
+# The options of a policy as --policies names it.
+policy_options() { # NAME
+	local part options="--policy ${1%%+*}"
+	for part in $(tr + ' ' <<<"$1" | cut -s -d' ' -f2-); do
+		case $part in
+		strict) options+=" --affinity strict" ;;
+		order-guard) options+=" --order-guard" ;;
+		*) bad_usage "--policies $1: +strict and +order-guard may follow a name" ;;
+		esac
+	done
+	echo "$options"
+}
+
 root=$(cd "$(dirname "$0")/.." && pwd)
-all_cases=receive-1,receive-1024,echo-1,echo-10,flood-10,latency-1
-against='' ours="$root/target/release/iokerneld" rounds=5 secs=3 warm=1
-cases=$all_cases sink_cpu=0 out='' build=1
+default_cases=receive-1,receive-1024,echo-1,echo-10,flood-10,latency-1
+policy_cases=receive-10,echo-10,park-10
+all_cases=$default_cases,$policy_cases
+against='' policies='' ours="$root/target/release/iokerneld" rounds=5 secs=3 warm=1
+cases='' sink_cpu=0 out='' build=1
 pages_needed=450
 
 while [ $# -gt 0 ]; do
 	case $1 in
 	-h | --help) usage && exit 0 ;;
 	--no-build) build=0 && shift && continue ;;
-	--against | --iokerneld | --rounds | --secs | --warm | --cases | --sink-cpu | --out) ;;
+	--against | --policies | --iokerneld | --rounds | --secs | --warm | --cases | --sink-cpu | --out) ;;
 	*) bad_usage "unknown option $1" ;;
 	esac
 	[ $# -ge 2 ] || bad_usage "$1 needs a value"
 	case $1 in
 	--against) against=$2 ;;
+	--policies) policies=$2 ;;
 	--iokerneld) ours=$2 ;;
 	--rounds) rounds=$2 ;;
 	--secs) secs=$2 ;;
@@ -76,6 +101,13 @@ done
 [[ $rounds =~ ^[1-9][0-9]*$ ]] || bad_usage "--rounds $rounds: give a whole number from 1"
 [[ $secs =~ ^[0-9.]+$ && $warm =~ ^[0-9.]+$ ]] || bad_usage "--secs and --warm: give seconds"
 [[ $sink_cpu =~ ^[0-9]+$ ]] || bad_usage "--sink-cpu $sink_cpu: give a CPU number"
+for p in ${policies//,/ }; do
+	policy_options "$p" >/dev/null
+done
+[ -z "$policies" ] || [ -z "$against" ] || bad_usage "--policies and --against: one of them"
+if [ -z "$cases" ]; then
+	[ -z "$policies" ] && cases=$default_cases || cases=$policy_cases
+fi
 for c in ${cases//,/ }; do
 	[[ ",$all_cases," == *",$c,"* ]] || bad_usage "--cases: no case $c"
 done
@@ -153,6 +185,8 @@ one_run() { # CASE COMMAND
 	echo-10) nic=(window 700000) sink=(10 --echo) ;;
 	flood-10) nic=(flood 700000) sink=(10 --echo) ;;
 	latency-1) nic=(open 1024) sink=(1 --echo) ;;
+	receive-10) nic=(flood 700000) sink=(10) ;;
+	park-10) nic=(open 1024) sink=(10 --echo --track --park-us 100) ;;
 	esac
 	exec env NICGEN_MODE="${nic[0]}" NICGEN_FLOWS="${nic[1]}" NICGEN_WINDOW=256 \
 		NICGEN_PPS=500000 NICGEN_WARM_S="$warm" NICGEN_SECS="$secs" \
@@ -170,9 +204,26 @@ measure() { # ROUND CASE WHO COMMAND
 	echo "round $1/$rounds $2 $3" >&2
 }
 
+# Each policy of the list, another one first in each round: what a run does to the
+# machine, its neighbour in time suffers, and that is to be each in turn.
+measure_policies() { # ROUND CASE
+	local -a list
+	local i n name
+	IFS=, read -ra list <<<"$policies"
+	n=${#list[@]}
+	for ((i = 0; i < n; i++)); do
+		name=${list[(i + $1 - 1) % n]}
+		measure "$1" "$2" "$name" "$ours $(policy_options "$name")"
+	done
+}
+
 describe_machine
 for ((round = 1; round <= rounds; round++)); do
 	for c in ${cases//,/ }; do
+		if [ -n "$policies" ]; then
+			measure_policies "$round" "$c"
+			continue
+		fi
 		measure "$round" "$c" ours "$ours"
 		[ -z "$against" ] || measure "$round" "$c" other "$against"
 	done

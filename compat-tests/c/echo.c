@@ -1,6 +1,14 @@
 /*
  * echo.c - a runtime that answers: ARP, ping, UDP and TCP echo on every port
+ *
+ *   --work-us N   each frame keeps its kthread for so long, while others run
+ *   --park-every N  a kthread that took about N frames parks at the next lull,
+ *                 unless half of them are parked (with --spin 1: only then)
+ *   --watch N     watches the flows of probes, up to sequence number N (flows.h)
  */
+#include <sched.h>
+
+#include "flows.h"
 #include "frame.h"
 #include "librt.h"
 #include "tcp.h"
@@ -17,6 +25,24 @@ static const char *const counters[] = {
 #undef X
 	NULL,
 };
+
+/* A lull: nothing came for so long, so nothing is on its way. */
+#define LULL_US		200
+
+static uint64_t work_us, park_every;
+
+static bool option(const char *name, const char *value)
+{
+	if (!strcmp(name, "work-us"))
+		work_us = (uint64_t)rt_parse_num(name, value);
+	else if (!strcmp(name, "park-every"))
+		park_every = (uint64_t)rt_parse_num(name, value);
+	else if (!strcmp(name, "watch"))
+		flows_start((uint64_t)rt_parse_num(name, value));
+	else
+		return false;
+	return true;
+}
 
 static void on_arp(struct kthread *k, const struct rx_frame *f)
 {
@@ -84,11 +110,25 @@ static void on_udp(struct kthread *k, const uint8_t *peer_mac, const struct ipv4
 		rt_count(k, udp_echoes);
 }
 
+/*
+ * The kthread is busy, its CPU is not: so several kthreads on one CPU are as
+ * many cores, as long as they do little else.
+ */
+static void work(void)
+{
+	uint64_t end = rt_now_us() + work_us;
+
+	while (rt_now_us() < end)
+		sched_yield();
+}
+
 static bool on_frame(struct kthread *k, const struct rx_frame *f)
 {
 	const struct eth_hdr *eth = (const struct eth_hdr *)f->data;
 	struct ipv4_view v;
 
+	if (work_us)
+		work();
 	if (eth->type == htons(ETH_TYPE_ARP)) {
 		on_arp(k, f);
 		return true;
@@ -106,10 +146,35 @@ static bool on_frame(struct kthread *k, const struct rx_frame *f)
 	return true;
 }
 
+static bool step(struct kthread *k)
+{
+	static uint64_t park_at[NCPU];
+	uint64_t frames = k->counters[RT_rx_frames], *at = &park_at[k->idx];
+
+	if (!park_every)
+		return false;
+	/* not all at once */
+	if (*at == 0)
+		*at = park_every * (uint64_t)(k->idx + 1) / (uint64_t)k->rt->cfg.kthreads;
+	if (frames < *at || rt_now_us() < k->idle_since_us + LULL_US ||
+	    atomic_load(&k->rt->active) <= k->rt->cfg.kthreads / 2)
+		return false;
+	*at = frames + park_every;
+	rt_park_idle(k);
+	return true;
+}
+
+static void report(struct rt *rt, FILE *out)
+{
+	(void)rt;
+	flows_report(out);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct rt_program echo = {
-		.name = "echo", .counters = counters, .on_frame = on_frame,
+		.name = "echo", .counters = counters, .option = option, .on_next = flows_note,
+		.on_frame = on_frame, .step = step, .report = report,
 	};
 
 	return rt_main(&echo, argc, argv);

@@ -288,7 +288,7 @@ static void loop(struct kthread *k)
 			rt_park_preempted(k);
 			continue;
 		}
-		if (worked || rt_steal(k, POLL_BURST) > 0) {
+		if (worked || (rt->cfg.steal && rt_steal(k, POLL_BURST) > 0)) {
 			k->idle_since_us = rt_now_us();
 			continue;
 		}

@@ -8,7 +8,7 @@
  * or when SIGUSR1 preempted it. Preemption is cooperative: the handler sets a
  * flag that the loop looks at. A kthread without work of its own takes the
  * messages of parked ones (*steals*), as upstream's runtime does: a kthread
- * that loses its core may leave some behind.
+ * that loses its core may leave some behind. (--steal 0: each takes its own.)
  *
  *   main thread     set-up, registration, then waits: time is up, SIGTERM, the
  *                   program is done, or the control socket hung up
@@ -113,6 +113,8 @@ struct rt_program {
 	/* An option that librt does not know; false if neither does the program. */
 	bool	(*option)(const char *name, const char *value);
 	void	(*start)(struct rt *rt);
+	/* The next frame that k will take; the I/O kernel has it for untaken. */
+	void	(*on_next)(struct kthread *k, const struct rx_frame *f);
 	/* One received frame. False: the program completes it itself, later. */
 	bool	(*on_frame)(struct kthread *k, const struct rx_frame *f);
 	/* What to do between messages; true if it did something. */
@@ -130,6 +132,7 @@ struct rt_config {
 	uint32_t	ring;		/* slots of each ring */
 	uint32_t	egress_bufs;
 	bool		spin;		/* park only when preempted */
+	bool		steal;		/* take messages of parked kthreads */
 	uint64_t	park_after_us;
 	bool		check_hash;
 	bool		check_cpu;	/* a core's number is its CPU's: no virtual cores */

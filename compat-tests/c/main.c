@@ -99,6 +99,8 @@ static bool common_option(struct rt_config *c, const char *name, const char *val
 		c->egress_bufs = (uint32_t)rt_parse_num(name, value);
 	else if (!strcmp(name, "spin"))
 		c->spin = rt_parse_num(name, value) != 0;
+	else if (!strcmp(name, "steal"))
+		c->steal = rt_parse_num(name, value) != 0;
 	else if (!strcmp(name, "park-after-us"))
 		c->park_after_us = (uint64_t)rt_parse_num(name, value);
 	else if (!strcmp(name, "check-hash"))
@@ -118,7 +120,8 @@ static void parse(struct rt *rt, int argc, char **argv)
 
 	rt->cfg = (struct rt_config){
 		.mac = { 0x02, 0, 0, 0, 0, 0x02 }, .ip = 0x0a000002, .kthreads = 1,
-		.ring = 4096, .egress_bufs = 4096, .park_after_us = 20, .check_hash = true,
+		.ring = 4096, .egress_bufs = 4096, .steal = true, .park_after_us = 20,
+		.check_hash = true,
 	};
 	for (i = 1; i < argc; i += 2) {
 		const char *name = argv[i] + 2, *value = i + 1 < argc ? argv[i + 1] : NULL;

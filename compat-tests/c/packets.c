@@ -196,21 +196,30 @@ void rt_complete(struct kthread *k, uint64_t completion_data)
 	}
 }
 
-static void received(struct kthread *k, uint64_t at)
+/* The frame that a message names; false if it names none. */
+static bool frame_at(struct kthread *k, uint64_t at, struct rx_frame *f)
 {
 	const struct rx_net_hdr *hdr;
-	struct rx_frame f;
 
 	/* The real runtime's own check, without an addition that could wrap. */
-	if (at > INGRESS_MBUF_SHM_SIZE - MBUF_DEFAULT_LEN) {
-		rt_count(k, RT_rx_bad_place);
-		return;
-	}
+	if (at > INGRESS_MBUF_SHM_SIZE - MBUF_DEFAULT_LEN)
+		return false;
 	hdr = (const struct rx_net_hdr *)(k->rt->ingress + at);
-	f = (struct rx_frame){
+	*f = (struct rx_frame){
 		.data = (const uint8_t *)(hdr + 1), .len = hdr->len, .rss_hash = hdr->rss_hash,
 		.csum_type = hdr->csum_type, .completion_data = hdr->completion_data,
 	};
+	return true;
+}
+
+static void received(struct kthread *k, uint64_t at)
+{
+	struct rx_frame f;
+
+	if (!frame_at(k, at, &f)) {
+		rt_count(k, RT_rx_bad_place);
+		return;
+	}
 	rt_count(k, RT_rx_frames);
 	rt_add(k, RT_rx_bytes, f.len);
 	if (!check_frame(k, &f) || k->rt->prog->on_frame(k, &f))
@@ -226,13 +235,28 @@ bool rt_rxq_empty(const struct kthread *k)
 	return (v & LRPC_DONE_PARITY) != ((c->head & c->size) ? 0 : LRPC_DONE_PARITY);
 }
 
+/* Shows the program a frame that is next in owner's rxq, before anybody is told that it is taken. */
+static void show_next(struct kthread *k, struct kthread *owner)
+{
+	const struct lrpc_consumer *c = &owner->rxq;
+	const struct lrpc_msg *m = &c->tbl[c->head & (c->size - 1)];
+	struct rx_frame f;
+
+	if (k->rt->prog->on_next && (m->cmd & LRPC_CMD_MASK) == RX_NET_RECV &&
+	    frame_at(k, m->payload, &f) && f.len <= ETH_FRAME_MAX_VLAN)
+		k->rt->prog->on_next(k, &f);
+}
+
 /* k takes messages of owner, whose lock it holds. */
 static int take(struct kthread *k, struct kthread *owner, int max)
 {
 	uint64_t cmd, payload;
 	int n;
 
-	for (n = 0; n < max && lrpc_consume(&owner->rxq, &cmd, &payload); n++) {
+	for (n = 0; n < max && !rt_rxq_empty(owner); n++) {
+		show_next(k, owner);
+		if (!lrpc_consume(&owner->rxq, &cmd, &payload))
+			break;
 		switch (cmd) {
 		case RX_NET_RECV:
 			received(k, payload);

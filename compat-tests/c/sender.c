@@ -11,6 +11,8 @@
  *   --window N --flows N
  *   --bytes N                  UDP payload; 0: every size in turn
  *   --tcp 1                    SYNs instead of UDP: answers are SYN and ACK
+ *   --burst N --pause-us N     bursts of up to N packets, at random; all are answered, and
+ *                              N us go by, before the next
  *   --flood 1                  as fast as it goes, answers are not waited for
  */
 #include <stdlib.h>
@@ -47,7 +49,8 @@ static struct {
 	uint8_t		mac[6];
 	uint32_t	ip;
 	uint64_t	count;
-	uint32_t	window, flows, bytes;
+	uint32_t	window, flows, bytes, burst;
+	uint64_t	pause_us;
 	bool		tcp, flood;
 } cfg = { .window = 64, .flows = 1, .bytes = 64 };
 
@@ -57,6 +60,8 @@ static struct slot *slots;
 static uint32_t *free_slots, nr_free;
 static uint64_t next_seq = 1, nr_replies, nr_lost, next_check_us;
 static uint64_t last_seq[MAX_FLOWS];
+/* Packets left of this burst; or when the next may begin, 0: not known yet. */
+static uint64_t burst_left, burst_at_us;
 
 static bool option(const char *name, const char *value)
 {
@@ -70,6 +75,10 @@ static bool option(const char *name, const char *value)
 		cfg.window = (uint32_t)rt_parse_num(name, value);
 	else if (!strcmp(name, "flows"))
 		cfg.flows = (uint32_t)rt_parse_num(name, value);
+	else if (!strcmp(name, "burst"))
+		cfg.burst = (uint32_t)rt_parse_num(name, value);
+	else if (!strcmp(name, "pause-us"))
+		cfg.pause_us = (uint64_t)rt_parse_num(name, value);
 	else if (!strcmp(name, "bytes"))
 		cfg.bytes = (uint32_t)rt_parse_num(name, value);
 	else if (!strcmp(name, "tcp"))
@@ -177,24 +186,53 @@ static void find_lost(struct kthread *k, uint64_t now)
 	}
 }
 
+/* The same numbers in every run. */
+static uint64_t up_to(uint64_t max)
+{
+	static uint64_t state = 1;
+
+	state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+	return 1 + (state >> 33) % max;
+}
+
+/* A packet may be sent now; the lock is held. */
+static bool may_send(uint64_t now)
+{
+	if (!cfg.burst || burst_left > 0)
+		return true;
+	if (nr_free < cfg.window)
+		return false;
+	if (burst_at_us == 0)
+		burst_at_us = now + cfg.pause_us;
+	if (now < burst_at_us)
+		return false;
+	burst_at_us = 0;
+	burst_left = up_to(cfg.burst);
+	return true;
+}
+
 static bool step(struct kthread *k)
 {
-	uint64_t now = rt_now_us();
+	uint64_t now = rt_now_us(), next = now + 100000;
 	int n = 0;
 
 	if (atomic_load(&k->rt->draining) || pthread_mutex_trylock(&lock) != 0)
 		return false;
 	find_lost(k, now);
 	while (n < BURST && (cfg.flood || nr_free > 0) && (!cfg.count || next_seq <= cfg.count) &&
-	       send_one(k, now))
+	       may_send(now) && send_one(k, now)) {
+		burst_left -= burst_left > 0;
 		n++;
+	}
 	if (cfg.count && (cfg.flood ? next_seq > cfg.count : nr_replies + nr_lost >= cfg.count))
 		rt_finish(k->rt);
 	/* Nobody answers: do not go on for ever. */
 	if (nr_lost >= cfg.window)
 		rt_finish(k->rt);
 	/* The last active kthread must look for lost packets again. */
-	atomic_store(&k->rt->deadline_us, now + 100000);
+	if (now < burst_at_us && burst_at_us < next)
+		next = burst_at_us;
+	atomic_store(&k->rt->deadline_us, next);
 	pthread_mutex_unlock(&lock);
 	return n > 0;
 }

@@ -150,12 +150,12 @@ impl Host {
         self.daemon.as_mut().expect("the daemon is running")
     }
 
-    /// Ends the daemon as an operator does. It must exit with 0, also with
-    /// runtimes attached.
+    /// Ends the daemon as an operator does, for its log. It must exit with 0, also
+    /// with runtimes attached.
     ///
     /// # Panics
     /// When it does not.
-    pub fn stop_daemon(&mut self) {
+    pub fn stop_daemon(&mut self) -> String {
         let mut daemon = self.daemon.take().expect("the daemon is running");
         assert!(
             daemon.is_running(),
@@ -164,6 +164,7 @@ impl Host {
         );
         let status = daemon.terminate();
         assert!(status.success(), "iokerneld: {status}:\n{}", daemon.log());
+        daemon.log()
     }
 
     /// Starts a runtime and waits until it has been given a core.

@@ -22,6 +22,7 @@
 
 pub mod c_view;
 pub mod child;
+pub mod counters;
 pub mod daemon;
 pub mod host;
 pub mod namespace;
@@ -30,6 +31,7 @@ pub mod upstream;
 pub mod veth;
 
 pub use calisto::testing::skip;
+pub use counters::Counters;
 pub use host::Host;
 pub use runtime::{Report, Running, Runtime};
 pub use veth::Peer;

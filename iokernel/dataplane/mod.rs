@@ -35,6 +35,7 @@ use crate::ids::{BufIdx, KthreadIdx, Micros, ProcSlot};
 use crate::port::{Port, RX_BURST_SIZE, RxFrame, TxToken};
 use crate::proc::Proc;
 use crate::stats::{Counter, Stats};
+use crate::steering::Ahead;
 use crate::steering::rules::RuleSet;
 use crate::time::{Clock, Ticks};
 use effects::Effects;
@@ -134,7 +135,9 @@ pub struct Dataplane<P> {
     tx_turn: usize,
     overflow_turn: usize,
     frames: Box<[RxFrame; RX_BURST_SIZE]>,
-    receivers: Box<[rx::Receiver; RX_BURST_SIZE]>,
+    runs: Box<rx::Runs>,
+    /// For the run that is being added to.
+    ahead: Ahead,
     burst: Box<steer::Burst>,
     /// Whose turn it was last to be looked after.
     house_turn: usize,
@@ -191,7 +194,8 @@ impl<P: Port> Dataplane<P> {
             tx_turn: 0,
             overflow_turn: 0,
             frames: Box::new([RxFrame::EMPTY; RX_BURST_SIZE]),
-            receivers: Box::new([rx::Receiver::Nobody; RX_BURST_SIZE]),
+            runs: Box::default(),
+            ahead: Ahead::default(),
             burst: Box::default(),
             house_turn: 0,
             now: clock.now(),

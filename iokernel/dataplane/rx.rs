@@ -30,6 +30,7 @@ use crate::ids::{KthreadIdx, Mac, ProcSlot};
 use crate::port::{Port, RX_BURST_SIZE, RxFlags, RxFrame};
 use crate::proc::Proc;
 use crate::stats::Counter;
+use crate::steering::Ahead;
 
 /// Frames ahead of the one in hand that are asked into the cache.
 const PREFETCH_AHEAD: usize = 4;
@@ -49,6 +50,24 @@ pub(super) enum Receiver {
     /// Nobody: it was dropped.
     Nobody,
 }
+
+/// Frames of a burst, one after the other, that go to the same receiver.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    receiver: Receiver,
+    start: u8,
+    end: u8,
+}
+
+impl Run {
+    #[inline]
+    fn frames(self) -> std::ops::Range<usize> {
+        self.start.into()..self.end.into()
+    }
+}
+
+/// The runs of a burst.
+pub(super) type Runs = arrayvec::ArrayVec<Run, RX_BURST_SIZE>;
 
 /// Where each frame of a burst goes: a reserved slot and the loan's tag.
 pub(super) type Routes = arrayvec::ArrayVec<(Reserved, u64, u16), RX_BURST_SIZE>;
@@ -79,16 +98,28 @@ impl<P: Port> Dataplane<P> {
             self.loans.prefetch(frame.buf);
         }
         self.routes.clear();
+        self.runs.clear();
         for i in 0..n {
             if let Some(ahead) = self.frames[..n].get(i + PREFETCH_AHEAD) {
                 self.ingress.prefetch(ahead.data);
                 self.loans.prefetch(ahead.buf);
             }
-            self.receivers[i] = self.receiver(i);
+            self.burst.hashes[i] = self.frames[i].hash;
+            let receiver = self.receiver(i);
+            self.add_to_run(i, receiver);
+            self.ahead.ask_for(self.burst.hashes[i]);
         }
-        let mut at = 0;
-        while at < n {
-            at = self.receive_run(at, n);
+        for at in 0..self.runs.len() {
+            let run = self.runs[at];
+            match run.receiver {
+                Receiver::Proc(slot) => self.steer_run(slot, run.frames()),
+                Receiver::All => {
+                    for i in run.frames() {
+                        self.broadcast(self.frames[i]);
+                    }
+                }
+                Receiver::Nobody => {}
+            }
         }
         self.publish();
         self.give_back();
@@ -115,30 +146,27 @@ impl<P: Port> Dataplane<P> {
             self.drop_frame(&frame, Counter::RxUnregisteredMac);
             return Receiver::Nobody;
         };
-        self.burst.hashes[i] = frame.hash;
-        let proc = self.procs[slot.index()].as_ref();
-        proc.expect("an address leads to an attached runtime")
-            .steering
-            .prefetch(frame.hash);
         Receiver::Proc(slot)
     }
 
-    /// Second pass: the frames from `at` on that have the same receiver. Returns the
-    /// place of the next.
+    /// Frames that follow each other and have the same receiver are a run.
     #[inline]
-    fn receive_run(&mut self, at: usize, n: usize) -> usize {
-        match self.receivers[at] {
-            Receiver::Proc(slot) => {
-                let same = |r: &Receiver| *r == Receiver::Proc(slot);
-                let len = self.receivers[at..n].iter().take_while(|r| same(r)).count();
-                self.steer_run(slot, at..at + len);
-                at + len
+    fn add_to_run(&mut self, i: usize, receiver: Receiver) {
+        #[allow(clippy::cast_possible_truncation, reason = "below RX_BURST_SIZE")]
+        let i = i as u8;
+        match self.runs.last_mut() {
+            Some(run) if run.receiver == receiver => run.end = i + 1,
+            _ => {
+                self.runs.push(Run {
+                    receiver,
+                    start: i,
+                    end: i + 1,
+                });
+                self.ahead = match receiver {
+                    Receiver::Proc(slot) => self.proc(slot).steering.ahead(),
+                    Receiver::All | Receiver::Nobody => Ahead::default(),
+                };
             }
-            Receiver::All => {
-                self.broadcast(self.frames[at]);
-                at + 1
-            }
-            Receiver::Nobody => at + 1,
         }
     }
 

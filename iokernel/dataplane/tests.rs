@@ -3,6 +3,7 @@
 mod hoarders;
 mod joins;
 mod sending;
+mod steering;
 mod wakes;
 
 use crate::abi::types::{RX_JOIN, RX_NET_COMPLETE, RX_NET_RECV};

@@ -83,6 +83,15 @@ impl CoreSet {
         (kthread <= KTHREAD).then_some(KthreadIdx(kthread))
     }
 
+    /// The kthreads that run on these cores, if there is nothing else to be thought of
+    /// about any.
+    #[inline(always)]
+    pub(super) fn run_all<const N: usize>(&self, cores: [CoreId; N]) -> Option<[KthreadIdx; N]> {
+        let words = cores.map(|core| self.by_core[core.index() % CORES]);
+        let all = words.iter().fold(0, |all, word| all | word);
+        (all <= KTHREAD).then(|| words.map(KthreadIdx))
+    }
+
     /// All about a core.
     pub(super) fn tenancy(&self, core: CoreId) -> Tenancy {
         let word = self.by_core[core.index() % CORES];

@@ -12,12 +12,13 @@
 
 use std::io;
 
+use super::ahead::Ahead;
 use super::homes::Homes;
 use super::order::{Mark, Rxqs};
 use super::spec::{Affinity, SteeringSpec};
 #[cfg(target_arch = "x86_64")]
 use super::table::{Avx2, Avx512};
-use super::table::{Baseline, FlowTable, Isa, Key, Place, Vectors, mix};
+use super::table::{Baseline, FlowTable, GROUP, Isa, Key, Place, Vectors, mix};
 use super::view::{Steered, View};
 use crate::ids::{CoreId, KthreadIdx, Micros};
 use crate::pages::Pages;
@@ -30,6 +31,8 @@ pub(super) struct FlowSteering {
     pub(super) homes: Homes,
     /// With the order guard: by place in the table, where the newest packet went.
     marks: Option<Pages<u32>>,
+    /// What was looked up before is no longer so.
+    stale: bool,
 }
 
 impl FlowSteering {
@@ -43,6 +46,7 @@ impl FlowSteering {
             table,
             homes: Homes::new(spec.affinity == Affinity::Strict),
             marks,
+            stale: false,
         })
     }
 
@@ -66,14 +70,8 @@ impl FlowSteering {
         self.table.use_vectors(vectors);
     }
 
-    #[inline(always)]
-    pub(super) fn prefetch(&self, hash: u32) {
-        let key = self.table.key(hash);
-        self.table.prefetch(key);
-        if let Some(marks) = &self.marks {
-            // Those of a line are a line.
-            crate::hint::prefetch_write(&raw const marks[key.first().index()]);
-        }
+    pub(super) fn ahead(&self) -> Ahead {
+        Ahead::flows(&self.table, self.marks.as_ref())
     }
 
     /// Lets idle flows grow older. The number of those that were forgotten.
@@ -140,33 +138,100 @@ impl FlowSteering {
         view: &mut View<'_, R>,
         out: &mut [KthreadIdx],
     ) -> Steered {
-        for (i, (&hash, out)) in hashes.iter().zip(out).enumerate() {
+        let (groups, _) = hashes.as_chunks();
+        let mut at = 0;
+        // With the order guard each packet changes something: none is looked up ahead.
+        if self.marks.is_none() {
+            for (group, out) in groups.iter().zip(out.as_chunks_mut().0) {
+                // SAFETY: the caller's promise.
+                if let Err((i, core)) = unsafe { self.steer_group::<I, R>(group, view, out) } {
+                    let steered = at + i;
+                    return Steered::Wants { steered, core };
+                }
+                at += GROUP;
+            }
+        }
+        for (i, (&hash, out)) in hashes.iter().zip(out).enumerate().skip(at) {
             let key = self.table.key(hash);
             // SAFETY: the caller's promise.
-            let (place, kthread) = if let Some(place) = unsafe { self.table.find::<I>(key) } {
-                self.table.touch(place);
-                view.counts.hits += 1;
-                if let Some(kthread) = view.cores.runs(self.table.core(place)) {
-                    (place, kthread)
-                } else {
-                    match self.reconsider(hash, place, view) {
-                        Ok(kthread) => (place, kthread),
-                        Err(core) => {
-                            view.counts.hits -= 1;
-                            return Steered::Wants { steered: i, core };
-                        }
-                    }
-                }
-            } else {
-                // SAFETY: the caller's promise.
-                unsafe { self.welcome::<I, R>(key, view) }
-            };
-            if let Some(marks) = &mut self.marks {
-                marks[place.index()] = Mark::next_to(kthread, view.rxqs).word();
+            match unsafe { self.steer_one::<I, R>(hash, key, view) } {
+                Ok(kthread) => *out = kthread,
+                Err(core) => return Steered::Wants { steered: i, core },
             }
-            *out = kthread;
         }
         Steered::All
+    }
+
+    /// Several packets: all are looked up first, and what is plain is done then. A flow
+    /// that moves or is forgotten makes what was looked up stale: packets behind it are
+    /// looked up again, one by one.
+    ///
+    /// # Errors
+    /// The packet, and the core to be woken for it.
+    ///
+    /// # Safety
+    /// The processor has `I`.
+    #[inline(always)]
+    unsafe fn steer_group<I: Isa, R: Rxqs>(
+        &mut self,
+        hashes: &[u32; GROUP],
+        view: &mut View<'_, R>,
+        out: &mut [KthreadIdx; GROUP],
+    ) -> Result<(), (usize, CoreId)> {
+        // SAFETY: the caller's promise.
+        let group = unsafe { self.table.group::<I>(hashes) };
+        if group.is_plain()
+            && let Some(kthreads) = view.cores.run_all(group.cores())
+        {
+            *out = kthreads;
+            #[allow(clippy::cast_possible_truncation, reason = "eight")]
+            let hits = GROUP as u32;
+            view.counts.hits += hits;
+            return Ok(());
+        }
+        self.stale = false;
+        for (i, (&hash, out)) in hashes.iter().zip(out).enumerate() {
+            let core = group.core(i).filter(|_| !self.stale);
+            if let Some(kthread) = core.and_then(|core| view.cores.runs(core)) {
+                *out = kthread;
+                view.counts.hits += 1;
+                continue;
+            }
+            // SAFETY: the caller's promise.
+            *out = unsafe { self.steer_one::<I, R>(hash, group.keys[i], view) }
+                .map_err(|core| (i, core))?;
+        }
+        Ok(())
+    }
+
+    /// One packet; `Err` is a core to be woken for it.
+    ///
+    /// # Safety
+    /// The processor has `I`.
+    #[inline(always)]
+    unsafe fn steer_one<I: Isa, R: Rxqs>(
+        &mut self,
+        hash: u32,
+        key: Key,
+        view: &mut View<'_, R>,
+    ) -> Result<KthreadIdx, CoreId> {
+        // SAFETY: the caller's promise.
+        let (place, kthread) = if let Some(place) = unsafe { self.table.find::<I>(key) } {
+            self.table.touch(place);
+            let kthread = match view.cores.runs(self.table.core(place)) {
+                Some(kthread) => kthread,
+                None => self.reconsider(hash, place, view)?,
+            };
+            view.counts.hits += 1;
+            (place, kthread)
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.welcome::<I, R>(key, view) }
+        };
+        if let Some(marks) = &mut self.marks {
+            marks[place.index()] = Mark::next_to(kthread, view.rxqs).word();
+        }
+        Ok(kthread)
     }
 
     /// A new flow, or one that was forgotten.
@@ -188,6 +253,7 @@ impl FlowSteering {
         // SAFETY: the caller's promise.
         let inserted = unsafe { self.table.insert::<I>(key, core, busy) };
         if let Some(evicted) = inserted.evicted {
+            self.stale = true;
             self.homes.forget(evicted);
             view.counts.add(SteerCounter::Evictions, 1);
         }
@@ -219,6 +285,7 @@ impl FlowSteering {
             view.counts.add(SteerCounter::GuardWaits, 1);
         }
         view.carry_out(verdict, mark, |to| {
+            self.stale = true;
             self.homes.moved(home, to);
             self.table.set_core(place, to);
         })

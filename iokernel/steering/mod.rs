@@ -30,6 +30,7 @@
 //! another of its flow while their kthreads run; capacity is never passed; the same
 //! input gives the same output.
 
+mod ahead;
 mod buckets;
 mod core_set;
 mod flow_table;
@@ -49,6 +50,7 @@ mod tests;
 mod view;
 mod watch;
 
+pub use ahead::Ahead;
 pub use homes::RELIEF_SPAN;
 pub use imbalance::IMBALANCE_INTERVAL;
 pub use order::Rxqs;

@@ -6,6 +6,10 @@
 //! are under way are told apart; a mark older than 16 million messages may by chance
 //! look pending once, which delays a move and does no harm.
 //!
+//! A packet that found its rxq full was marked and never sent: its mark is one ahead of
+//! the count. Earlier packets of the flow may lie in that rxq, so until it is empty, or
+//! the next message has taken the mark's place, the flow counts as pending.
+//!
 //! ```text
 //!   | 31 .. kthread .. 24 | 23 .. count after the packet .. 0 |     0: no packet yet
 //! ```
@@ -71,7 +75,7 @@ impl Mark {
         let consumed = rxqs.consumed(kthread);
         let under_way = rxqs.sent(kthread).wrapping_sub(consumed);
         let ahead = (self.0 & COUNT).wrapping_sub(consumed) & COUNT;
-        ahead != 0 && ahead <= under_way
+        ahead != 0 && (ahead <= under_way || under_way > 0 && ahead == under_way + 1)
     }
 }
 
@@ -108,6 +112,19 @@ mod tests {
                 assert_eq!(pending, consumed < 3, "start {start}, consumed {consumed}");
             }
         }
+    }
+
+    #[test]
+    fn a_dropped_packet_is_pending_until_all_before_it_are_consumed() {
+        // Four slots, all taken: 7 to 10 of the messages. The fifth is dropped.
+        let mark = Mark::next_to(KthreadIdx(1), &One(10, 6));
+        for consumed in 6..10 {
+            assert!(mark.is_pending(&mut One(10, consumed)), "{consumed}");
+        }
+        assert!(!mark.is_pending(&mut One(10, 10)));
+        // Other flows' messages follow.
+        assert!(mark.is_pending(&mut One(13, 10)));
+        assert!(!mark.is_pending(&mut One(13, 11)));
     }
 
     #[test]

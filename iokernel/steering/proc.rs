@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::ahead::Ahead;
 use super::buckets::{Buckets, bucket};
 use super::core_set::CoreSet;
 use super::flow_table::FlowSteering;
@@ -117,17 +118,19 @@ impl ProcSteering {
         }
     }
 
-    /// Asks the cache for what steering a packet with this hash will read.
-    #[inline(always)]
-    pub fn prefetch(&self, hash: u32) {
-        match &self.state {
-            // Buckets are in the second-level cache, which answers before an order to
-            // it would have been given.
-            State::Modulo | State::KthreadTable(_) | State::Buckets(_) | State::Hybrid(_) => {}
-            State::FlowTable(flows) => flows.prefetch(hash),
-        }
-        if let Some(watch) = &self.watch {
-            watch.prefetch(hash);
+    /// What is to be asked for ahead. Buckets are not: they are in the second-level
+    /// cache, which answers before an order to it would have been given.
+    #[inline]
+    pub fn ahead(&self) -> Ahead {
+        let ahead = match &self.state {
+            State::Modulo | State::KthreadTable(_) | State::Buckets(_) | State::Hybrid(_) => {
+                Ahead::default()
+            }
+            State::FlowTable(flows) => flows.ahead(),
+        };
+        match &self.watch {
+            Some(watch) => watch.ahead(ahead),
+            None => ahead,
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::io;
 
+use super::ahead::Ahead;
 use super::order::{Mark, Rxqs};
 use super::spec::SteeringSpec;
 use super::table::{Baseline, FlowTable};
@@ -35,12 +36,8 @@ impl FlowWatch {
         self.table.bytes() + self.marks.bytes()
     }
 
-    #[inline]
-    pub(super) fn prefetch(&self, hash: u32) {
-        let key = self.table.key(hash);
-        self.table.prefetch(key);
-        // Those of a line are a line.
-        crate::hint::prefetch_write(&raw const self.marks[key.first().index()]);
+    pub(super) fn ahead(&self, policys: Ahead) -> Ahead {
+        policys.and_watch(&self.table, &self.marks)
     }
 
     pub(super) fn sweep(&mut self, now: Micros) {

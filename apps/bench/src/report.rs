@@ -5,7 +5,12 @@
 //! shared machine comes in spells that are longer than a pair, so the ratio
 //! within a pair says more than the quotient of two medians.
 //!
+//! Contenders are ours and another dispatcher, or our own under several policies
+//! ([`policies`]).
+//!
 //! Pure: text in, text out.
+
+mod policies;
 
 use std::fmt::Write;
 
@@ -48,6 +53,27 @@ pub struct NicResult {
 pub struct SinkResult {
     /// Messages that break the contract.
     pub bad: u64,
+    /// Packets taken.
+    #[serde(default)]
+    pub received: u64,
+    /// Flows watched; 0 unless they were.
+    #[serde(default)]
+    pub flows: u64,
+    /// Packets whose flow was on another core before.
+    #[serde(default)]
+    pub moved_core: u64,
+    /// Packets whose flow was on another kthread before.
+    #[serde(default)]
+    pub moved_kthread: u64,
+    /// Packets that a later one of their flow has passed.
+    #[serde(default)]
+    pub overtaken: u64,
+    /// Parks of idle kthreads.
+    #[serde(default)]
+    pub parks: u64,
+    /// Kthreads active at once, on average.
+    #[serde(default)]
+    pub mean_active: f64,
 }
 
 /// One measured run.
@@ -57,7 +83,7 @@ pub struct Run {
     pub round: u32,
     /// The case's name.
     pub case: String,
-    /// `ours` or `other`.
+    /// `ours` or `other`; or a policy.
     pub who: String,
     /// From the dispatcher's side.
     pub nic: NicResult,
@@ -103,6 +129,16 @@ impl Run {
         self.nic.waited_ms / (10.0 * self.nic.secs)
     }
 
+    fn is_quiet(&self) -> bool {
+        self.waited_percent() <= QUIET_PERCENT
+    }
+
+    /// A share of the packets that the sink took, in percent.
+    #[allow(clippy::cast_precision_loss, reason = "a figure to be read")]
+    fn percent(&self, packets: u64) -> f64 {
+        100.0 * packets as f64 / self.sink.received.max(1) as f64
+    }
+
     /// Replies where there are any, else deliveries.
     fn is_echo(&self) -> bool {
         self.nic.replies > 0
@@ -142,6 +178,9 @@ impl Run {
     }
 }
 
+/// Who is measured when it is not policies.
+const DISPATCHERS: [&str; 2] = ["ours", "other"];
+
 /// What is read off a run.
 type Figure<'a> = &'a dyn Fn(&Run) -> f64;
 
@@ -175,10 +214,14 @@ impl Spread {
 
 /// The table: medians with least and greatest, then the ratios of the pairs.
 pub fn table(runs: &[Run]) -> String {
-    let mut cases: Vec<&str> = Vec::new();
+    let (mut cases, mut policies): (Vec<&str>, Vec<&str>) = Default::default();
     for r in runs {
         if !cases.contains(&r.case.as_str()) {
             cases.push(&r.case);
+        }
+        let who = r.who.as_str();
+        if !DISPATCHERS.contains(&who) && !policies.contains(&who) {
+            policies.push(who);
         }
     }
     let mut out = String::from(
@@ -186,15 +229,16 @@ pub fn table(runs: &[Run]) -> String {
          |---|---|---|---|---|---|---|---|---|---|\n",
     );
     for case in &cases {
-        for who in ["ours", "other"] {
+        for who in DISPATCHERS.iter().chain(&policies) {
             let of: Vec<&Run> = runs
                 .iter()
-                .filter(|r| r.case == *case && r.who == who)
+                .filter(|r| r.case == *case && r.who == *who)
                 .collect();
             row(&mut out, case, who, &of);
         }
     }
     pairs(&mut out, &cases, runs);
+    policies::append(&mut out, &cases, &policies, runs);
     let bad: u64 = runs.iter().map(|r| r.sink.bad).sum();
     if bad > 0 {
         let _ = writeln!(
@@ -258,9 +302,7 @@ fn ratio_row(out: &mut String, case: &str, name: &str, pairs: &[(&Run, &Run)], f
     let ratios = |quiet_only: bool| -> Vec<f64> {
         pairs
             .iter()
-            .filter(|(a, b)| {
-                !quiet_only || a.waited_percent().max(b.waited_percent()) <= QUIET_PERCENT
-            })
+            .filter(|(a, b)| !quiet_only || (a.is_quiet() && b.is_quiet()))
             .filter(|(_, b)| f(b) > 0.0)
             .map(|(a, b)| f(a) / f(b))
             .collect()
@@ -301,7 +343,7 @@ mod tests {
 
     /// A run in which 900 of 1000 requests were delivered and 800 answered.
     /// For 30 ms of its 3 s some task waited for a CPU: 1 %.
-    fn line(round: u32, who: &str, own: f64) -> String {
+    pub(super) fn line(round: u32, who: &str, own: f64) -> String {
         let nic = format!(
             "{{\"mode\":\"window\",\"secs\":3.0,\"waited_ms\":30.0,\"sent\":1000,\"delivered\":900,\"replies\":800,\
              \"delivered_mpps\":9.0,\"reply_mpps\":8.0,\"own_ns_per_delivered\":1.0,\
@@ -310,7 +352,7 @@ mod tests {
         format!("{round}\techo\t{who}\t{nic}\t{{\"bad\":0}}\n")
     }
 
-    fn runs(lines: &[String]) -> Vec<Run> {
+    pub(super) fn runs(lines: &[String]) -> Vec<Run> {
         lines
             .iter()
             .map(|l| Run::parse(l).expect("a line of a run"))

@@ -27,7 +27,50 @@ struct Keys {
     apart: [Apart; BURST],
 }
 
+/// What was found for a group of hashes, of which the lines have been asked for.
+#[derive(Debug)]
+pub(in crate::steering) struct Group {
+    pub(in crate::steering) keys: [Key; GROUP],
+    apart: [Apart; GROUP],
+}
+
+impl Group {
+    /// True if each flow's entry is there, and young.
+    #[inline(always)]
+    pub(in crate::steering) fn is_plain(&self) -> bool {
+        self.apart.iter().fold(0, |all, a| all | a.flaws()) == 0
+    }
+
+    /// The home cores, if [plain](Self::is_plain).
+    #[inline(always)]
+    pub(in crate::steering) fn cores(&self) -> [CoreId; GROUP] {
+        self.apart.map(Apart::core)
+    }
+
+    /// The home core of the `i`-th flow, if its entry is there, and young.
+    #[inline(always)]
+    pub(in crate::steering) fn core(&self, i: usize) -> Option<CoreId> {
+        let apart = self.apart[i];
+        (apart.flaws() == 0).then(|| apart.core())
+    }
+}
+
 impl FlowTable {
+    /// Looks for the entries of a group. Changes nothing.
+    ///
+    /// # Safety
+    /// The processor has `I`.
+    #[inline(always)]
+    pub(in crate::steering) unsafe fn group<I: Isa>(&self, hashes: &[u32; GROUP]) -> Group {
+        let keys = hashes.map(|hash| self.key(hash));
+        let wants = keys.map(|key| key.want);
+        // SAFETY: lines of this table, by key().
+        let lines = keys.map(|key| unsafe { self.line(key.line) });
+        // SAFETY: the caller's promise.
+        let apart = unsafe { I::nearest(lines, &wants) };
+        Group { keys, apart }
+    }
+
     /// The home core of each flow, for a burst: lines are asked for before they are read.
     ///
     /// # Panics
@@ -236,7 +279,10 @@ impl FlowTable {
         // SAFETY: the caller's promise.
         let found = unsafe { I::find(line, key.want) };
         if found == 0 {
-            return None;
+            return self.find_guest(key).map(|place| {
+                self.touch(place);
+                self.core(place)
+            });
         }
         let way = I::first(found) as usize;
         let entry = line.entry(way);

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!   line:   | entry 0 | entry 1 | ... | entry 15 |          64 bytes
-//!   entry:  | tag 31..12 | valid 11 | core 10..3 | age 2..0 |
+//!   entry:  | tag 31..13 | guest 12 | valid 11 | core 10..3 | age 2..0 |
 //! ```
 //!
-//! The tag is what of the mixed key the line's number does not tell. An empty entry
-//! is zero. All sixteen are compared at once, with whatever vectors the processor
+//! The tag is what of the mixed key the line's number does not tell. An entry
+//! that is not in use is not valid: zero if it never was, so that a line with a zero was
+//! never full. A *guest* is at home in another line, which was. All sixteen are compared at once, with whatever vectors the processor
 //! has: one comparison with AVX-512, two with AVX2, four with SSE2.
 
 #![allow(unsafe_code, reason = "vector intrinsics")]
@@ -20,8 +21,9 @@ pub(super) const WAYS: usize = LINE as usize;
 pub(super) const LINE: u32 = 16;
 
 /// Bits of an entry's tag.
-pub(super) const TAG_BITS: u32 = 20;
-const TAG_SHIFT: u32 = 12;
+pub(super) const TAG_BITS: u32 = 19;
+const TAG_SHIFT: u32 = 13;
+const GUEST: u32 = 1 << 12;
 const VALID: u32 = 1 << 11;
 const CORE_SHIFT: u32 = 3;
 const CORE_MASK: u32 = 0xff << CORE_SHIFT;
@@ -45,6 +47,18 @@ impl Wanted {
         Wanted(tag << TAG_SHIFT | VALID)
     }
 
+    /// The same flow as a guest of another line.
+    #[inline(always)]
+    pub(super) fn as_guest(self) -> Wanted {
+        Wanted(self.0 | GUEST)
+    }
+
+    /// The tag.
+    #[inline(always)]
+    pub(super) fn tag(self) -> u32 {
+        self.0 >> TAG_SHIFT
+    }
+
     /// The fresh entry of that flow.
     #[inline(always)]
     pub(super) fn entry(self, core: u8) -> Entry {
@@ -53,6 +67,16 @@ impl Wanted {
 }
 
 impl Entry {
+    /// Never used.
+    pub(super) const NEW: Entry = Entry(0);
+    /// Used before.
+    pub(super) const FREED: Entry = Entry(1);
+
+    #[inline(always)]
+    pub(super) fn is_guest(self) -> bool {
+        self.0 & GUEST != 0
+    }
+
     #[inline(always)]
     pub(super) fn is_empty(self) -> bool {
         self.0 & VALID == 0
@@ -95,6 +119,11 @@ pub(in crate::steering) struct Line(pub(super) [u32; WAYS]);
 unsafe impl Zero for Line {}
 
 impl Line {
+    /// True if all its entries are, or once were, in use.
+    pub(super) fn was_full(&self) -> bool {
+        !self.0.contains(&Entry::NEW.0)
+    }
+
     #[inline(always)]
     pub(super) fn entry(&self, way: usize) -> Entry {
         Entry(self.0[way % WAYS])
@@ -107,7 +136,7 @@ impl Line {
 }
 
 /// Keys whose entries are looked for together in a burst.
-pub(super) const GROUP: usize = 8;
+pub(in crate::steering) const GROUP: usize = 8;
 
 /// In which bits the wanted entry of a new flow differs from the most alike entry of its
 /// line. If that is the flow's own they are core and age; else one above them is set.

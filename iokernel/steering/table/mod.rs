@@ -1,23 +1,26 @@
 //! The flow table: 32-bit RSS hash -> home core, and how long the flow was idle.
 //!
 //! ```text
-//!   hash --mix (bijective)--> m      line = m * lines / 2^32      tag = low 20 bits of m
+//!   hash --mix (bijective)--> m      line = m * lines / 2^32      tag = low 19 bits of m
 //!
 //!   lines:  | 16 entries | 16 entries | ...     64 bytes each; line.rs shows an entry
 //! ```
 //!
-//! A lookup reads one cache line and no other. An entry need not hold the whole key:
-//! the values of `m` that lead to one line are consecutive, at most 2^20 of them (there
-//! are 4096 lines at least), so their low 20 bits tell them apart. Two hashes are never
-//! taken for each other.
+//! A lookup reads one cache line; two for one flow in a hundred. An entry need not hold
+//! the whole key: the values of `m` that lead to one line are consecutive, at most 2^19 of
+//! them (there are 8192 lines at least), so their low 19 bits tell them apart. Two hashes
+//! are never taken for each other.
 //!
-//! A table for N flows has 3 N entries in its lines, which is what keeps full lines
-//! rare: of N flows about one in 100,000 finds sixteen others in its line. Then the
-//! oldest of those goes (a clock: the others of the line grow older, and are young
-//! again with their next packet). No insertion fails. A hand goes round all lines, a
-//! few at each call of [`sweep`](FlowTable::sweep), and forgets idle flows.
+//! A table for N flows has 1.5 N entries: six bytes a flow. Then about one flow in a hundred
+//! finds sixteen others in its line, and is a guest in a second one that its tag chooses;
+//! one in 2,500 finds that full as well. If so, the oldest of its own line goes (a clock:
+//! the others of the line grow older, and are young again with their next packet). No
+//! insertion fails. A hand goes round all lines, a few at each call of
+//! [`sweep`](FlowTable::sweep), and forgets idle flows.
 //!
-//! Invariant: [`len`](FlowTable::len) entries are not empty; each key has one at most.
+//! Invariants: [`len`](FlowTable::len) entries are in use, `guests` of them away from
+//! home; each key has one at most; a line that has guests elsewhere has no entry that
+//! never was in use, so that who does not find a flow knows when not to look further.
 
 #![allow(unsafe_code, reason = "code for the processor's own vectors")]
 
@@ -26,7 +29,7 @@ mod line;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-pub(super) use self::tests::of_one_line_of_few as of_one_line;
+pub(super) use self::tests::crowd;
 
 use std::io;
 
@@ -34,14 +37,16 @@ pub use self::line::Vectors;
 use self::line::{AGE_MAX, Entry, LINE, Line, TAG_BITS, WAYS, Wanted};
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::line::{Avx2, Avx512};
-pub(super) use self::line::{Baseline, Isa};
+pub(super) use self::line::{Baseline, GROUP, Isa};
 use crate::ids::{CoreId, Micros};
 use crate::pages::Pages;
 
 /// Fewest lines: with fewer, keys of one line were more than tags.
 const LINES_MIN: usize = 1 << (32 - TAG_BITS);
-/// Entries in the lines for each flow that the table is made for.
-const ENTRIES_PER_FLOW: usize = 3;
+/// Lines for so many flows: sixteen entries for two thirds as many.
+const LINES: (usize, usize) = (3, 32);
+/// A second line is so far behind the first at most: in the same huge page, mostly.
+const GUEST_RANGE: u32 = 1 << 12;
 /// Lines looked at in one [`sweep`](FlowTable::sweep).
 const SWEEP_LINES: usize = 4;
 
@@ -50,14 +55,6 @@ const SWEEP_LINES: usize = 4;
 pub struct Key {
     line: u32,
     want: Wanted,
-}
-
-impl Key {
-    /// The first place of its line.
-    #[inline(always)]
-    pub(super) fn first(self) -> Place {
-        Place::new(self.line, 0)
-    }
 }
 
 /// The place of an entry: line and way.
@@ -104,6 +101,7 @@ pub struct FlowTable {
     count: u32,
     vectors: Vectors,
     len: usize,
+    guests: usize,
     /// Where the search for an entry to evict begins; of equally old ones another goes
     /// each time.
     hand: u32,
@@ -124,8 +122,9 @@ pub(super) fn mix(hash: u32) -> u32 {
 impl FlowTable {
     /// Lines of a table for `flows` flows.
     pub fn lines_for(flows: u32) -> usize {
-        (flows as usize * ENTRIES_PER_FLOW)
-            .div_ceil(WAYS)
+        let (lines, flows_in_them) = LINES;
+        (flows as usize * lines)
+            .div_ceil(flows_in_them)
             .max(LINES_MIN)
     }
 
@@ -145,6 +144,7 @@ impl FlowTable {
             lines,
             vectors: Vectors::widest(),
             len: 0,
+            guests: 0,
             hand: 0,
             swept: 0,
             sweep_at: Micros(0),
@@ -191,23 +191,26 @@ impl FlowTable {
         self.lines.as_ptr().addr()
     }
 
+    /// The number of lines.
+    pub(super) fn lines(&self) -> u32 {
+        self.count
+    }
+
+    /// The line of a mixed hash, among so many.
+    #[inline(always)]
+    pub(super) fn line_of(mixed: u32, count: u32) -> u32 {
+        #[allow(clippy::cast_possible_truncation, reason = "below the number of lines")]
+        let line = ((u64::from(mixed) * u64::from(count)) >> 32) as u32;
+        line
+    }
+
     /// The key of an RSS hash.
     #[inline(always)]
     pub fn key(&self, hash: u32) -> Key {
         let m = mix(hash);
-        #[allow(clippy::cast_possible_truncation, reason = "below the number of lines")]
-        let line = ((u64::from(m) * u64::from(self.count)) >> 32) as u32;
         Key {
-            line,
+            line: FlowTable::line_of(m, self.count),
             want: Wanted::new(m & ((1 << TAG_BITS) - 1)),
-        }
-    }
-
-    /// Asks the cache for the line of a key.
-    #[inline(always)]
-    pub fn prefetch(&self, key: Key) {
-        if let Some(line) = self.lines.get(key.line as usize) {
-            crate::hint::prefetch_read(line);
         }
     }
 
@@ -219,7 +222,39 @@ impl FlowTable {
     pub(super) unsafe fn find<I: Isa>(&self, key: Key) -> Option<Place> {
         // SAFETY: the caller's promise.
         let found = unsafe { I::find(&self.lines[key.line as usize], key.want) };
-        (found != 0).then(|| Place::new(key.line, I::first(found)))
+        if found != 0 {
+            return Some(Place::new(key.line, I::first(found)));
+        }
+        self.find_guest(key)
+    }
+
+    /// The entry of a key in its second line.
+    #[inline(always)]
+    fn find_guest(&self, key: Key) -> Option<Place> {
+        if self.guests == 0 || !self.lines[key.line as usize].was_full() {
+            return None;
+        }
+        self.find_in_second_line(key)
+    }
+
+    #[cold]
+    fn find_in_second_line(&self, key: Key) -> Option<Place> {
+        let number = self.second_line(key);
+        let line = &self.lines[number as usize];
+        // SAFETY: every processor has the baseline.
+        let found = unsafe { Baseline::find(line, key.want.as_guest()) };
+        (found != 0).then(|| Place::new(number, Baseline::first(found)))
+    }
+
+    /// The line in which a key is a guest when its own is full. Its tag gives the
+    /// distance, so that the two of them tell guests of one line apart.
+    fn second_line(&self, key: Key) -> u32 {
+        let line = key.line + 1 + key.want.tag() % GUEST_RANGE;
+        if line < self.count {
+            line
+        } else {
+            line - self.count
+        }
     }
 
     /// Adds an entry for a key that has none. If its line is full the oldest entry goes
@@ -247,11 +282,34 @@ impl FlowTable {
                 evicted: None,
             };
         }
-        self.replace_oldest(key.line, entry, busy)
+        self.insert_into_full(key, entry, busy)
     }
 
     /// For a full line. Apart from [`insert`](Self::insert), whose code is in every loop.
     #[cold]
+    fn insert_into_full(
+        &mut self,
+        key: Key,
+        entry: Entry,
+        busy: impl Fn(Place) -> bool,
+    ) -> Inserted {
+        let second = self.second_line(key);
+        let line = &mut self.lines[second as usize];
+        // SAFETY: every processor has the baseline.
+        let empty = unsafe { Baseline::empty(line) };
+        if empty != 0 {
+            let way = Baseline::first(empty);
+            line.set(way as usize, key.want.as_guest().entry(entry.core()));
+            self.len += 1;
+            self.guests += 1;
+            return Inserted {
+                place: Place::new(second, way),
+                evicted: None,
+            };
+        }
+        self.replace_oldest(key.line, entry, busy)
+    }
+
     fn replace_oldest(
         &mut self,
         number: u32,
@@ -274,6 +332,7 @@ impl FlowTable {
             line.set(way, line.entry(way).older(AGE_MAX - 1));
         }
         line.set(way as usize, entry);
+        self.guests -= usize::from(old.is_guest());
         Inserted {
             place: Place::new(number, way),
             evicted: Some(CoreId(old.core().into())),
@@ -333,11 +392,13 @@ impl FlowTable {
             for way in 0..WAYS {
                 let entry = line.entry(way);
                 if entry.is_empty() {
-                    continue;
-                }
-                if entry.age() == AGE_MAX {
-                    line.set(way, Entry(0));
+                    if self.guests == 0 {
+                        line.set(way, Entry::NEW);
+                    }
+                } else if entry.age() == AGE_MAX {
+                    line.set(way, Entry::FREED);
                     self.len -= 1;
+                    self.guests -= usize::from(entry.is_guest());
                     forgotten(CoreId(entry.core().into()));
                 } else {
                     line.set(way, entry.older(AGE_MAX));

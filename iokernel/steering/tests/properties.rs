@@ -8,7 +8,7 @@ use super::bed::{Bed, CORES, Went, spec};
 use crate::ids::{CoreId, KthreadIdx, Micros};
 use crate::stats::SteerCounter;
 use crate::steering::buckets::bucket;
-use crate::steering::table::{Vectors, of_one_line};
+use crate::steering::table::{Vectors, crowd};
 use crate::steering::{Affinity, Policy, RELIEF_SPAN, SteeringSpec};
 
 const KTHREADS: u16 = 12;
@@ -49,7 +49,7 @@ fn events(relief: bool) -> impl Strategy<Value = Vec<Event>> {
 }
 
 fn hashes() -> Vec<u32> {
-    (0..FLOWS as u32)
+    (0..u32::try_from(FLOWS).unwrap())
         .map(|i| i.wrapping_mul(0x0100_0193))
         .collect()
 }
@@ -272,9 +272,9 @@ proptest! {
     fn with_the_order_guard_nothing_overtakes_in_a_full_line(events in events(true)) {
         let spec = SteeringSpec { order_guard: true, ..spec(Policy::FlowTable) };
         let mut bed = Bed::new(&spec, KTHREADS);
-        let crowd: Vec<u32> = of_one_line(77, 20);
+        let crowd: Vec<u32> = crowd(77, 36);
         let flows: Vec<u32> = (0..FLOWS).map(|i| crowd[i % crowd.len()]).collect();
-        // At most fifteen packets lie anywhere.
+        // At most fifteen packets lie anywhere, of 32 flows that have an entry.
         let mut tidy = Vec::new();
         for event in events {
             if let Event::Packets(which) = event {

@@ -40,7 +40,7 @@ fn a_rule_places_its_flow_while_its_core_is_there() {
     assert_eq!(bed.one(FLOW).core, CoreId(11));
     assert_eq!(bed.count(SteerCounter::MovedRule), 2);
     assert_eq!(bed.one(FLOW + 1).core, bed.one(FLOW + 1).core);
-    bed.rules = Box::default();
+    *bed.rules = RuleSet::default();
     assert_eq!(bed.one(FLOW).core, CoreId(10));
 }
 
