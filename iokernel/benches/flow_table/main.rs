@@ -6,6 +6,7 @@
 //!     --rounds N      of each figure (61)
 //!     --flows LIST    of the lookups (1000,100000,700000,10000000)
 //!     --new-flows N   that the table for new flows is made for (700000)
+//!     --room N        percent of our table's usual size for so many flows (100)
 //!     --small-pages   no table gets huge pages
 //!   cargo bench --bench flow_table -- NAME               criterion's of that name
 //! ```
@@ -97,6 +98,7 @@ fn main() {
         rounds: 61,
         lookups: vec![1000, 100_000, FLOWS, 10_000_000],
         new_flows: FLOWS,
+        room: 100,
     };
     let mut args: Vec<String> = std::env::args()
         .skip(1)
@@ -113,6 +115,7 @@ fn main() {
                     let list = list.split(',').filter(|word| !word.is_empty());
                     plan.lookups = list.map(|n| number(Some(n.to_owned()))).collect();
                 }
+                "--room" => plan.room = number::<u32>(args.next()).clamp(50, 1000),
                 "--small-pages" => memory::small_pages_only(),
                 other => bad_usage(&format!("unknown option {other}")),
             }
@@ -132,6 +135,7 @@ fn main() {
             rounds: 1,
             lookups: vec![1000],
             new_flows: 1000,
+            ..plan
         });
     }
 }

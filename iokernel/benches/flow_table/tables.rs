@@ -51,19 +51,21 @@ pub(crate) fn ours(flows: u32) -> FlowTable {
     FlowTable::new(flows, Micros(1 << 40), || ()).expect("memory")
 }
 
-/// One of each, made for as many flows.
+/// One of each.
 pub(crate) struct Tables<'a> {
-    flows: u32,
+    /// What ours is made for.
+    ours_for: u32,
     pub(crate) ours: FlowTable,
     pub(crate) dpdk: RteHash<'a>,
     pub(crate) map: HashMap<u32, CoreId>,
 }
 
 impl<'a> Tables<'a> {
-    pub(crate) fn new(eal: &'a Eal, heap: &'a Heap<'_>, flows: u32) -> Tables<'a> {
+    /// Ours for `ours_for` flows.
+    pub(crate) fn new(eal: &'a Eal, heap: &'a Heap<'_>, flows: u32, ours_for: u32) -> Tables<'a> {
         Tables {
-            flows,
-            ours: ours(flows),
+            ours_for,
+            ours: ours(ours_for),
             dpdk: RteHash::new(eal, Some(heap), flows).expect("the heap is large enough"),
             map: HashMap::with_capacity(flows as usize),
         }
@@ -77,7 +79,7 @@ impl<'a> Tables<'a> {
     /// Puts these flows, and no others, into the tables that `way` asks.
     pub(crate) fn fill(&mut self, way: Way, hashes: &[u32]) {
         match way {
-            Way::Ours(..) => self.ours = ours(self.flows),
+            Way::Ours(..) => self.ours = ours(self.ours_for),
             Way::Single | Way::Bulk => self.dpdk.clear(),
             Way::Hashbrown => self.map.clear(),
         }

@@ -27,6 +27,58 @@ struct Keys {
     apart: [Apart; BURST],
 }
 
+/// What a burst is looked up for. Not closures: one that is not inlined is compiled
+/// without the vectors of the function that it stands in, at ten times the cost.
+trait Purpose: Copy {
+    type Out;
+
+    /// Of a flow that is there, and young.
+    fn plain(core: CoreId) -> Self::Out;
+
+    /// Of any other, in the order of the hashes.
+    ///
+    /// # Safety
+    /// The processor has `I`, and the key is of this table.
+    unsafe fn other<I: Isa>(self, table: &mut FlowTable, key: Key) -> Self::Out;
+}
+
+#[derive(Clone, Copy)]
+struct Lookup;
+
+impl Purpose for Lookup {
+    type Out = Option<CoreId>;
+
+    #[inline(always)]
+    fn plain(core: CoreId) -> Option<CoreId> {
+        Some(core)
+    }
+
+    #[inline(always)]
+    unsafe fn other<I: Isa>(self, table: &mut FlowTable, key: Key) -> Option<CoreId> {
+        // SAFETY: the caller's promise.
+        unsafe { table.hit::<I>(key) }
+    }
+}
+
+/// With the home core of flows that have none.
+#[derive(Clone, Copy)]
+struct LookupOrInsert(CoreId);
+
+impl Purpose for LookupOrInsert {
+    type Out = CoreId;
+
+    #[inline(always)]
+    fn plain(core: CoreId) -> CoreId {
+        core
+    }
+
+    #[inline(always)]
+    unsafe fn other<I: Isa>(self, table: &mut FlowTable, key: Key) -> CoreId {
+        // SAFETY: the caller's promise.
+        unsafe { table.hit_or_insert::<I>(key, self.0) }
+    }
+}
+
 /// What was found for a group of hashes, of which the lines have been asked for.
 #[derive(Debug)]
 pub(in crate::steering) struct Group {
@@ -175,35 +227,22 @@ impl FlowTable {
     /// The processor has `I`.
     #[inline(always)]
     unsafe fn lookup<I: Isa>(&mut self, hashes: &[u32], cores: &mut [Option<CoreId>]) {
-        // SAFETY: the caller's promise; the keys are of this table.
-        unsafe { self.burst::<I, _>(hashes, cores, Some, |table, key| table.hit::<I>(key)) }
+        // SAFETY: the caller's promise.
+        unsafe { self.burst::<I, _>(hashes, cores, Lookup) }
     }
 
     /// # Safety
     /// The processor has `I`.
     #[inline(always)]
     unsafe fn upsert<I: Isa>(&mut self, hashes: &[u32], new: CoreId, cores: &mut [CoreId]) {
-        let other = |table: &mut FlowTable, key| {
-            // SAFETY: the caller's promise; the keys are of this table.
-            unsafe { table.hit_or_insert::<I>(key, new) }
-        };
         // SAFETY: the caller's promise.
-        unsafe { self.burst::<I, _>(hashes, cores, |core| core, other) }
+        unsafe { self.burst::<I, _>(hashes, cores, LookupOrInsert(new)) }
     }
 
-    /// What `plain` makes of the core of a flow that is there and young, and what
-    /// `other` does with any other's key, in the order of the hashes.
-    ///
     /// # Safety
     /// The processor has `I`.
     #[inline(always)]
-    unsafe fn burst<I: Isa, T>(
-        &mut self,
-        hashes: &[u32],
-        out: &mut [T],
-        plain: impl Fn(CoreId) -> T,
-        mut other: impl FnMut(&mut FlowTable, Key) -> T,
-    ) {
+    unsafe fn burst<I: Isa, P: Purpose>(&mut self, hashes: &[u32], out: &mut [P::Out], of: P) {
         assert!(out.len() >= hashes.len());
         let mut keys = Keys {
             lines: [0; BURST + AHEAD],
@@ -237,7 +276,7 @@ impl FlowTable {
             // As if all were plain: without a question in between it is done in vectors.
             let mut flaws = 0;
             for (out, apart) in out.iter_mut().zip(&keys.apart) {
-                *out = plain(apart.core());
+                *out = P::plain(apart.core());
                 flaws |= apart.flaws();
             }
             if flaws == 0 {
@@ -247,7 +286,8 @@ impl FlowTable {
                 if keys.apart[i].flaws() != 0 {
                     // To be looked for again: it may be the flow of an earlier hash.
                     let (line, want) = (keys.lines[i], keys.wants[i]);
-                    *out = other(self, Key { line, want });
+                    // SAFETY: the caller's promise; the key is of this table.
+                    *out = unsafe { of.other::<I>(self, Key { line, want }) };
                 }
             }
         }
