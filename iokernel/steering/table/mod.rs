@@ -6,14 +6,14 @@
 //!   lines:  | 16 entries | 16 entries | ...     64 bytes each; line.rs shows an entry
 //! ```
 //!
-//! A lookup reads one cache line; two for one flow in a hundred. An entry need not hold
+//! A lookup reads one cache line; two for one flow in 400. An entry need not hold
 //! the whole key: the values of `m` that lead to one line are consecutive, at most 2^19 of
 //! them (there are 8192 lines at least), so their low 19 bits tell them apart. Two hashes
 //! are never taken for each other.
 //!
-//! A table for N flows has 1.5 N entries: six bytes a flow. Then about one flow in a hundred
+//! A table for N flows has 1.75 N entries: seven bytes a flow. Then about one flow in 400
 //! finds sixteen others in its line, and is a guest in a second one that its tag chooses;
-//! one in 2,500 finds that full as well. If so, the oldest of its own line goes (a clock:
+//! one in 15,000 finds that full as well. If so, the oldest of its own line goes (a clock:
 //! the others of the line grow older, and are young again with their next packet). No
 //! insertion fails. A hand goes round all lines, a few at each call of
 //! [`sweep`](FlowTable::sweep), and forgets idle flows.
@@ -43,8 +43,8 @@ use crate::pages::Pages;
 
 /// Fewest lines: with fewer, keys of one line were more than tags.
 const LINES_MIN: usize = 1 << (32 - TAG_BITS);
-/// Lines for so many flows: sixteen entries for two thirds as many.
-const LINES: (usize, usize) = (3, 32);
+/// Lines for so many flows: sixteen entries for nine flows, mostly.
+const LINES: (usize, usize) = (7, 64);
 /// A second line is so far behind the first at most: in the same huge page, mostly.
 const GUEST_RANGE: u32 = 1 << 12;
 /// Lines looked at in one [`sweep`](FlowTable::sweep).
