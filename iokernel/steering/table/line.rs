@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The tag is what of the mixed key the line's number does not tell. An entry
-//! that is not in use is not valid: zero if it never was, so that a line with a zero was
-//! never full. A *guest* is at home in another line, which was. All sixteen are compared at once, with whatever vectors the processor
+//! that is not in use is not valid, and zero if it never was. The first free one is taken,
+//! so a line that ends with a zero was never full. A *guest* is at home in another line, which was. All sixteen are compared at once, with whatever vectors the processor
 //! has: one comparison with AVX-512, two with AVX2, four with SSE2.
 
 #![allow(unsafe_code, reason = "vector intrinsics")]
@@ -119,9 +119,11 @@ pub(in crate::steering) struct Line(pub(super) [u32; WAYS]);
 unsafe impl Zero for Line {}
 
 impl Line {
-    /// True if all its entries are, or once were, in use.
+    /// True if it may once have been full. The last entry is taken only when all others
+    /// are in use.
+    #[inline(always)]
     pub(super) fn was_full(&self) -> bool {
-        !self.0.contains(&Entry::NEW.0)
+        self.0[WAYS - 1] != Entry::NEW.0
     }
 
     #[inline(always)]

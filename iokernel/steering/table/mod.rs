@@ -19,8 +19,8 @@
 //! [`sweep`](FlowTable::sweep), and forgets idle flows.
 //!
 //! Invariants: [`len`](FlowTable::len) entries are in use, `guests` of them away from
-//! home; each key has one at most; a line that has guests elsewhere has no entry that
-//! never was in use, so that who does not find a flow knows when not to look further.
+//! home; each key has one at most; the last entry of a line that has guests elsewhere is
+//! or was in use, so that who does not find a flow knows when not to look further.
 
 #![allow(unsafe_code, reason = "code for the processor's own vectors")]
 
