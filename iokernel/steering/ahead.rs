@@ -5,8 +5,8 @@
 //! for while the frames of a burst are looked at one after the other, long before it is
 //! read. This is all that this needs to know, in one cache line of the polling loop's own.
 
+use super::order::Marks;
 use super::table::{FlowTable, mix};
-use crate::pages::Pages;
 
 /// Where the lines of a table are. Nothing is read through it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,11 +19,11 @@ struct Lines {
 }
 
 impl Lines {
-    fn of(table: &FlowTable, marks: Option<&Pages<u32>>) -> Lines {
+    fn of(table: &FlowTable, marks: &Marks) -> Lines {
         Lines {
             count: table.lines(),
             table: table.address(),
-            marks: marks.map_or(0, |m| m.as_ptr().addr()),
+            marks: marks.address().unwrap_or(0),
         }
     }
 
@@ -53,16 +53,16 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    pub(super) fn flows(table: &FlowTable, marks: Option<&Pages<u32>>) -> Ahead {
+    pub(super) fn flows(table: &FlowTable, marks: &Marks) -> Ahead {
         Ahead {
             flows: Lines::of(table, marks),
             watch: Lines::default(),
         }
     }
 
-    pub(super) fn and_watch(self, table: &FlowTable, marks: &Pages<u32>) -> Ahead {
+    pub(super) fn and_watch(self, table: &FlowTable, marks: &Marks) -> Ahead {
         Ahead {
-            watch: Lines::of(table, Some(marks)),
+            watch: Lines::of(table, marks),
             ..self
         }
     }

@@ -12,7 +12,7 @@
 use std::io;
 
 use super::homes::Homes;
-use super::order::{Mark, Rxqs};
+use super::order::{Mark, Marks, Rxqs};
 use super::spec::{Affinity, SteeringSpec};
 use super::table::mix;
 use super::view::{Steered, View};
@@ -32,7 +32,7 @@ pub(super) struct Buckets {
     home: Pages<u16>,
     pub(super) homes: Homes,
     /// With the order guard: by bucket, where its newest packet went.
-    marks: Option<Pages<u32>>,
+    marks: Marks,
 }
 
 /// The bucket of a hash.
@@ -46,15 +46,12 @@ impl Buckets {
         Ok(Buckets {
             home: Pages::zeroed(BUCKETS, &mut pause)?,
             homes: Homes::new(spec.affinity == Affinity::Strict),
-            marks: spec
-                .order_guard
-                .then(|| Pages::zeroed(BUCKETS, &mut pause))
-                .transpose()?,
+            marks: Marks::new(spec.order_guard, BUCKETS, &mut pause)?,
         })
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.home.bytes() + self.marks.as_ref().map_or(0, Pages::bytes)
+        self.home.bytes() + self.marks.bytes()
     }
 
     /// The home of a bucket that has settled.
@@ -77,7 +74,7 @@ impl Buckets {
 
     /// Where the bucket's newest packet went; with the order guard.
     pub(super) fn mark(&self, bucket: usize) -> Option<Mark> {
-        self.marks.as_ref().map(|m| Mark::from_word(m[bucket]))
+        self.marks.get(bucket)
     }
 
     #[inline(always)]
@@ -113,9 +110,7 @@ impl Buckets {
             Some(kthread) => kthread,
             None => self.reconsider(bucket, view)?,
         };
-        if let Some(marks) = &mut self.marks {
-            marks[bucket] = Mark::next_to(kthread, view.rxqs).word();
-        }
+        self.marks.set_next(bucket, kthread, view.rxqs);
         Ok(kthread)
     }
 

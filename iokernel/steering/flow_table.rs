@@ -14,14 +14,13 @@ use std::io;
 
 use super::ahead::Ahead;
 use super::homes::Homes;
-use super::order::{Mark, Rxqs};
+use super::order::{Marks, Rxqs};
 use super::spec::{Affinity, SteeringSpec};
 #[cfg(target_arch = "x86_64")]
 use super::table::{Avx2, Avx512};
 use super::table::{Baseline, FlowTable, GROUP, Isa, Key, Place, Vectors, mix};
 use super::view::{Steered, View};
 use crate::ids::{CoreId, KthreadIdx, Micros};
-use crate::pages::Pages;
 use crate::stats::SteerCounter;
 
 /// The flows of one proc.
@@ -30,7 +29,7 @@ pub(super) struct FlowSteering {
     table: FlowTable,
     pub(super) homes: Homes,
     /// With the order guard: by place in the table, where the newest packet went.
-    marks: Option<Pages<u32>>,
+    marks: Marks,
     /// What was looked up before is no longer so.
     stale: bool,
 }
@@ -38,10 +37,7 @@ pub(super) struct FlowSteering {
 impl FlowSteering {
     pub(super) fn new(spec: &SteeringSpec, mut pause: impl FnMut()) -> io::Result<FlowSteering> {
         let table = FlowTable::new(spec.flow_entries, spec.flow_idle, &mut pause)?;
-        let marks = spec
-            .order_guard
-            .then(|| Pages::zeroed(table.slots(), &mut pause))
-            .transpose()?;
+        let marks = Marks::new(spec.order_guard, table.slots(), &mut pause)?;
         Ok(FlowSteering {
             table,
             homes: Homes::new(spec.affinity == Affinity::Strict),
@@ -55,7 +51,7 @@ impl FlowSteering {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.table.bytes() + self.marks.as_ref().map_or(0, Pages::bytes)
+        self.table.bytes() + self.marks.bytes()
     }
 
     /// The home of a flow that has one.
@@ -71,7 +67,7 @@ impl FlowSteering {
     }
 
     pub(super) fn ahead(&self) -> Ahead {
-        Ahead::flows(&self.table, self.marks.as_ref())
+        Ahead::flows(&self.table, &self.marks)
     }
 
     /// Lets idle flows grow older. The number of those that were forgotten.
@@ -141,7 +137,7 @@ impl FlowSteering {
         let (groups, _) = hashes.as_chunks();
         let mut at = 0;
         // With the order guard each packet changes something: none is looked up ahead.
-        if self.marks.is_none() {
+        if !self.marks.are_kept() {
             for (group, out) in groups.iter().zip(out.as_chunks_mut().0) {
                 // SAFETY: the caller's promise.
                 if let Err((i, core)) = unsafe { self.steer_group::<I, R>(group, view, out) } {
@@ -228,9 +224,7 @@ impl FlowSteering {
             // SAFETY: the caller's promise.
             unsafe { self.welcome::<I, R>(key, view) }
         };
-        if let Some(marks) = &mut self.marks {
-            marks[place.index()] = Mark::next_to(kthread, view.rxqs).word();
-        }
+        self.marks.set_next(place.index(), kthread, view.rxqs);
         Ok(kthread)
     }
 
@@ -246,10 +240,8 @@ impl FlowSteering {
     ) -> (Place, KthreadIdx) {
         let (core, kthread) = self.homes.settle(view.cores);
         let rxqs = std::cell::RefCell::new(&mut *view.rxqs);
-        let marks = self.marks.as_ref();
-        let busy = |place: Place| {
-            marks.is_some_and(|m| Mark::from_word(m[place.index()]).is_pending(*rxqs.borrow_mut()))
-        };
+        let marks = &self.marks;
+        let busy = |place: Place| marks.is_pending(place.index(), *rxqs.borrow_mut());
         // SAFETY: the caller's promise.
         let inserted = unsafe { self.table.insert::<I>(key, core, busy) };
         if let Some(evicted) = inserted.evicted {
@@ -270,10 +262,7 @@ impl FlowSteering {
         view: &mut View<'_, R>,
     ) -> Result<KthreadIdx, CoreId> {
         let home = self.table.core(place);
-        let mark = self
-            .marks
-            .as_ref()
-            .map(|m| Mark::from_word(m[place.index()]));
+        let mark = self.marks.get(place.index());
         let mut waits = false;
         let verdict =
             self.homes

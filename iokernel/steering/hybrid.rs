@@ -21,13 +21,12 @@ use super::buckets::{Buckets, bucket};
 use super::core_set::{CoreSet, Tenancy};
 use super::heavy::Sample;
 use super::homes::RELIEF_SPAN;
-use super::order::{Mark, Rxqs, is_behind};
+use super::order::{Mark, Marks, Rxqs, is_behind};
 use super::spec::Affinity;
 use super::spec::SteeringSpec;
 use super::table::{Baseline, FlowTable, Place};
 use super::view::{Steered, View};
 use crate::ids::{CoreId, KthreadIdx, Micros};
-use crate::pages::Pages;
 use crate::stats::SteerCounter;
 
 /// A heavy flow that is to move with its next packet.
@@ -45,7 +44,7 @@ pub(super) struct Hybrid {
     pub(super) buckets: Buckets,
     exceptions: FlowTable,
     /// With the order guard: by place among the exceptions.
-    marks: Option<Pages<u32>>,
+    marks: Marks,
     sample: Sample,
     moving: Option<Moving>,
     strict: bool,
@@ -55,10 +54,7 @@ impl Hybrid {
     pub(super) fn new(spec: &SteeringSpec, mut pause: impl FnMut()) -> io::Result<Hybrid> {
         // The smallest table there is: exceptions are few.
         let exceptions = FlowTable::new(1, spec.flow_idle, &mut pause)?;
-        let marks = spec
-            .order_guard
-            .then(|| Pages::zeroed(exceptions.slots(), &mut pause))
-            .transpose()?;
+        let marks = Marks::new(spec.order_guard, exceptions.slots(), &mut pause)?;
         Ok(Hybrid {
             buckets: Buckets::new(spec, &mut pause)?,
             exceptions,
@@ -74,7 +70,7 @@ impl Hybrid {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.buckets.bytes() + self.exceptions.bytes() + self.marks.as_ref().map_or(0, Pages::bytes)
+        self.buckets.bytes() + self.exceptions.bytes() + self.marks.bytes()
     }
 
     /// Lets idle exceptions grow older. The number of those that were forgotten.
@@ -127,9 +123,7 @@ impl Hybrid {
             && let Some(place) = self.find(hash)
         {
             let kthread = self.by_exception(place, at, view)?;
-            if let Some(marks) = &mut self.marks {
-                marks[place.index()] = Mark::next_to(kthread, view.rxqs).word();
-            }
+            self.marks.set_next(place.index(), kthread, view.rxqs);
             return Ok(kthread);
         }
         self.buckets.steer(at, view)
@@ -144,10 +138,7 @@ impl Hybrid {
     /// Where the flow's newest packet went: exactly for an exception, else the bucket's.
     fn mark(&self, place: Option<Place>, at: usize) -> Option<Mark> {
         match place {
-            Some(place) => self
-                .marks
-                .as_ref()
-                .map(|m| Mark::from_word(m[place.index()])),
+            Some(place) => self.marks.get(place.index()),
             None => self.buckets.mark(at),
         }
     }
@@ -195,7 +186,7 @@ impl Hybrid {
             // Another rule had placed it, which kept no mark.
             let from = view.cores.tenancy(before).kthread();
             let runs = plainly(view.cores, before);
-            if self.marks.is_some() && runs.is_some_and(|k| is_behind(k, view.rxqs)) {
+            if self.marks.are_kept() && runs.is_some_and(|k| is_behind(k, view.rxqs)) {
                 view.counts.add(SteerCounter::GuardWaits, 1);
                 return Ok(runs);
             }
@@ -283,13 +274,8 @@ impl Hybrid {
         view: &mut View<'_, R>,
     ) {
         let key = self.exceptions.key(hash);
-        let (marks, rxqs) = (
-            self.marks.as_ref(),
-            std::cell::RefCell::new(&mut *view.rxqs),
-        );
-        let busy = |place: Place| {
-            marks.is_some_and(|m| Mark::from_word(m[place.index()]).is_pending(*rxqs.borrow_mut()))
-        };
+        let (marks, rxqs) = (&self.marks, std::cell::RefCell::new(&mut *view.rxqs));
+        let busy = |place: Place| marks.is_pending(place.index(), *rxqs.borrow_mut());
         // SAFETY: every processor has the baseline.
         let inserted = unsafe { self.exceptions.insert::<Baseline>(key, core, busy) };
         view.counts.add(SteerCounter::Inserts, 1);

@@ -16,7 +16,10 @@
 //!
 //! As in Linux's RFS (`rps_dev_flow.last_qtail`).
 
+use std::io;
+
 use crate::ids::KthreadIdx;
+use crate::pages::Pages;
 
 /// How far the rxqs of a proc's kthreads have come. Counts wrap.
 pub trait Rxqs {
@@ -50,18 +53,6 @@ impl Mark {
         Mark(u32::from(kthread.0) << 24 | count & COUNT)
     }
 
-    /// The mark in a word of a table.
-    #[inline]
-    pub(super) fn from_word(word: u32) -> Mark {
-        Mark(word)
-    }
-
-    /// The word to keep in a table.
-    #[inline]
-    pub(super) fn word(self) -> u32 {
-        self.0
-    }
-
     /// The kthread that got the packet.
     #[inline]
     pub(super) fn kthread(self) -> KthreadIdx {
@@ -76,6 +67,58 @@ impl Mark {
         let under_way = rxqs.sent(kthread).wrapping_sub(consumed);
         let ahead = (self.0 & COUNT).wrapping_sub(consumed) & COUNT;
         ahead != 0 && (ahead <= under_way || under_way > 0 && ahead == under_way + 1)
+    }
+}
+
+/// The marks of a table's places, where they are kept: with the order guard.
+#[derive(Debug)]
+pub(super) struct Marks(Option<Pages<u32>>);
+
+impl Marks {
+    /// For so many places.
+    pub(super) fn new(kept: bool, places: usize, pause: impl FnMut()) -> io::Result<Marks> {
+        let words = kept.then(|| Pages::zeroed(places, pause)).transpose()?;
+        Ok(Marks(words))
+    }
+
+    #[inline(always)]
+    pub(super) fn are_kept(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, Pages::bytes)
+    }
+
+    /// Where the first of them is.
+    pub(super) fn address(&self) -> Option<usize> {
+        self.0.as_ref().map(|words| words.as_ptr().addr())
+    }
+
+    #[inline]
+    pub(super) fn get(&self, place: usize) -> Option<Mark> {
+        self.0.as_ref().map(|words| Mark(words[place]))
+    }
+
+    /// The next message to `kthread` is a packet of what is at the place.
+    #[inline(always)]
+    pub(super) fn set_next(&mut self, place: usize, kthread: KthreadIdx, rxqs: &impl Rxqs) {
+        if let Some(words) = &mut self.0 {
+            words[place] = Mark::next_to(kthread, rxqs).0;
+        }
+    }
+
+    /// The last message sent to `kthread` was one.
+    #[inline]
+    pub(super) fn set_last(&mut self, place: usize, kthread: KthreadIdx, rxqs: &impl Rxqs) {
+        if let Some(words) = &mut self.0 {
+            words[place] = Mark::last_to(kthread, rxqs).0;
+        }
+    }
+
+    /// True if the newest packet of what is at the place has not been taken.
+    pub(super) fn is_pending(&self, place: usize, rxqs: &mut impl Rxqs) -> bool {
+        self.get(place).is_some_and(|mark| mark.is_pending(rxqs))
     }
 }
 

@@ -8,26 +8,25 @@
 use std::io;
 
 use super::ahead::Ahead;
-use super::order::{Mark, Rxqs};
+use super::order::{Marks, Rxqs};
 use super::spec::SteeringSpec;
 use super::table::{Baseline, FlowTable};
 use super::view::Delta;
 use crate::ids::{CoreId, KthreadIdx, Micros};
-use crate::pages::Pages;
 use crate::stats::SteerCounter;
 
 /// The flows of one proc, and where their newest packets went.
 #[derive(Debug)]
 pub(super) struct FlowWatch {
     table: FlowTable,
-    marks: Pages<u32>,
+    marks: Marks,
 }
 
 impl FlowWatch {
     pub(super) fn new(spec: &SteeringSpec, mut pause: impl FnMut()) -> io::Result<FlowWatch> {
         let table = FlowTable::new(spec.flow_entries, spec.flow_idle, &mut pause)?;
         Ok(FlowWatch {
-            marks: Pages::zeroed(table.slots(), &mut pause)?,
+            marks: Marks::new(true, table.slots(), &mut pause)?,
             table,
         })
     }
@@ -54,18 +53,17 @@ impl FlowWatch {
         counts: &mut Delta,
     ) {
         let key = self.table.key(hash);
-        let mark = Mark::last_to(kthread, rxqs);
         // SAFETY: every processor has the baseline.
         let place = match unsafe { self.table.find::<Baseline>(key) } {
             Some(place) => {
-                let before = Mark::from_word(self.marks[place.index()]);
+                let before = self.marks.get(place.index());
                 if self.table.core(place) != core {
                     counts.add(SteerCounter::ChangedCore, 1);
                     self.table.set_core(place, core);
                 } else {
                     self.table.touch(place);
                 }
-                if before.kthread() != kthread && before.is_pending(rxqs) {
+                if before.is_some_and(|b| b.kthread() != kthread && b.is_pending(rxqs)) {
                     counts.add(SteerCounter::CouldOvertake, 1);
                 }
                 place
@@ -73,6 +71,6 @@ impl FlowWatch {
             // SAFETY: as above.
             None => unsafe { self.table.insert::<Baseline>(key, core, |_| false) }.place,
         };
-        self.marks[place.index()] = mark.word();
+        self.marks.set_last(place.index(), kthread, rxqs);
     }
 }

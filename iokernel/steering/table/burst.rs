@@ -7,9 +7,10 @@
 //!
 //! A hash that comes alone takes a shorter way through the same table.
 
-use super::line::{Apart, Baseline, GROUP, Isa, Line, Wanted};
+use super::line::{Line, Wanted};
+use super::vectors::{Apart, Baseline, GROUP, Isa};
 #[cfg(target_arch = "x86_64")]
-use super::line::{Avx2, Avx512};
+use super::vectors::{Avx2, Avx512};
 use super::{FlowTable, Key, Vectors};
 use crate::ids::CoreId;
 

@@ -28,16 +28,17 @@ mod burst;
 mod line;
 #[cfg(test)]
 mod tests;
+mod vectors;
 #[cfg(test)]
 pub(super) use self::tests::crowd;
 
 use std::io;
 
-pub use self::line::Vectors;
 use self::line::{AGE_MAX, Entry, LINE, Line, TAG_BITS, WAYS, Wanted};
+pub use self::vectors::Vectors;
 #[cfg(target_arch = "x86_64")]
-pub(super) use self::line::{Avx2, Avx512};
-pub(super) use self::line::{Baseline, GROUP, Isa};
+pub(super) use self::vectors::{Avx2, Avx512};
+pub(super) use self::vectors::{Baseline, GROUP, Isa};
 use crate::ids::{CoreId, Micros};
 use crate::pages::Pages;
 
