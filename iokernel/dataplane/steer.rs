@@ -9,10 +9,11 @@
 use std::ops::Range;
 
 use super::Dataplane;
-use crate::ids::{KthreadIdx, Micros, ProcSlot};
+use crate::ids::{CoreId, KthreadIdx, Micros, ProcSlot};
 use crate::port::{Port, RX_BURST_SIZE};
 use crate::proc::{Kthread, Proc};
-use crate::steering::{Rxqs, Steered, Surroundings};
+use crate::steering::rules::RuleSet;
+use crate::steering::{ProcSteering, Rxqs, Steered, Surroundings};
 
 /// The rxqs of one runtime, as steering sees them.
 #[derive(Debug)]
@@ -48,6 +49,21 @@ impl Default for Burst {
     }
 }
 
+/// Lets a runtime's steering decide, with its rxqs and all else before its eyes.
+#[inline(always)]
+fn decide<T>(
+    proc: &mut Proc,
+    rules: &mut RuleSet,
+    now: Micros,
+    how: impl FnOnce(&mut ProcSteering, &mut Surroundings<'_, Queues<'_>>) -> T,
+) -> T {
+    let Proc {
+        steering, kthreads, ..
+    } = proc;
+    let rxqs = &mut Queues(kthreads);
+    how(steering, &mut Surroundings { rxqs, rules, now })
+}
+
 impl<P: Port> Dataplane<P> {
     /// Steers a run of packets to one runtime, and queues them.
     #[inline]
@@ -71,20 +87,11 @@ impl<P: Port> Dataplane<P> {
             } else {
                 run.end
             };
-            let Proc {
-                steering, kthreads, ..
-            } = &mut **proc;
-            let mut around = Surroundings {
-                rxqs: &mut Queues(kthreads),
-                rules: &mut self.rules,
-                now: self.now,
-            };
-            let burst = &mut *self.burst;
-            let steered = steering.steer_burst(
-                &burst.hashes[at..end],
-                &mut around,
-                &mut burst.kthreads[at..end],
-            );
+            let Burst { hashes, kthreads } = &mut *self.burst;
+            let (hashes, out) = (&hashes[at..end], &mut kthreads[at..end]);
+            let steered = decide(proc, &mut self.rules, self.now, |steering, around| {
+                steering.steer_burst(hashes, around, out)
+            });
             match steered {
                 Steered::All => {
                     self.queue(slot, at..end);
@@ -106,7 +113,7 @@ impl<P: Port> Dataplane<P> {
     /// Tries to wake the home of packet `at`. If that cannot be, the packet is queued
     /// elsewhere, and 1 returned: it is done.
     #[cold]
-    fn wake_home(&mut self, slot: ProcSlot, core: crate::ids::CoreId, at: usize) -> usize {
+    fn wake_home(&mut self, slot: ProcSlot, core: CoreId, at: usize) -> usize {
         let woken = self.arbiter.wake_on(slot, core, &mut self.decisions);
         if woken.is_some() {
             self.apply();
@@ -116,16 +123,11 @@ impl<P: Port> Dataplane<P> {
         let proc = self.procs[slot.index()]
             .as_mut()
             .expect("packets are steered to attached runtimes");
-        let Proc {
-            steering, kthreads, ..
-        } = &mut **proc;
-        let mut around = Surroundings {
-            rxqs: &mut Queues(kthreads),
-            rules: &mut self.rules,
-            now: self.now,
-        };
-        let burst = &mut *self.burst;
-        steering.steer_refused(burst.hashes[at], &mut around, &mut burst.kthreads[at..=at]);
+        let Burst { hashes, kthreads } = &mut *self.burst;
+        let (hash, out) = (hashes[at], &mut kthreads[at..=at]);
+        decide(proc, &mut self.rules, self.now, |steering, around| {
+            steering.steer_refused(hash, around, out);
+        });
         self.queue(slot, at..at + 1);
         1
     }
@@ -141,20 +143,11 @@ impl<P: Port> Dataplane<P> {
         let proc = self.procs[slot.index()]
             .as_mut()
             .expect("packets are steered to attached runtimes");
-        let Proc {
-            steering,
-            kthreads,
-            steer_stats,
-            ..
-        } = &mut **proc;
-        let mut around = Surroundings {
-            rxqs: &mut Queues(kthreads),
-            rules: &mut self.rules,
-            now: self.now,
-        };
         let mut kthread = [KthreadIdx(0)];
-        steering.steer_refused(hash, &mut around, &mut kthread);
-        steering.flush(steer_stats);
+        decide(proc, &mut self.rules, self.now, |steering, around| {
+            steering.steer_refused(hash, around, &mut kthread);
+        });
+        proc.steering.flush(&proc.steer_stats);
         kthread[0]
     }
 
