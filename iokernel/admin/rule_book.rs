@@ -116,17 +116,17 @@ mod tests {
 
     #[test]
     fn changes_are_in_force_when_they_are_answered() {
-        let ((), mut rules) = with_loop(Policy::Hybrid, |book| {
+        let ((), rules) = with_loop(Policy::Hybrid, |book| {
             book.add(spec("core=1 hash=7")).unwrap();
             book.add(spec("core=2 hash=8")).unwrap();
             book.add(spec("core=3 hash=9")).unwrap();
             book.del(Selector::of_hash(8)).unwrap();
             assert_eq!(book.specs(), [spec("core=1 hash=7"), spec("core=3 hash=9")]);
         });
-        let core = |rules: &mut RuleSet, hash| rules.place(hash).map(|s| s.core.0);
-        assert_eq!(core(&mut rules, 7), Some(1));
-        assert_eq!(core(&mut rules, 8), None);
-        assert_eq!(core(&mut rules, 9), Some(3));
+        let core = |rules: &RuleSet, hash| rules.core(hash).map(|core| core.0);
+        assert_eq!(core(&rules, 7), Some(1));
+        assert_eq!(core(&rules, 8), None);
+        assert_eq!(core(&rules, 9), Some(3));
         let ((), rules) = with_loop(Policy::Hybrid, |book| {
             book.add(spec("core=1 hash=7")).unwrap();
             book.clear().unwrap();
@@ -182,7 +182,7 @@ mod tests {
         assert!(line.starts_with("the polling loop does not answer: the change"));
         assert_eq!(book.specs().len(), 1);
         end.renew(&mut rules);
-        assert!(rules.place(7).is_some());
+        assert!(rules.core(7).is_some());
         drop(end);
         book.clear().unwrap_err();
         assert_eq!(book.clear().unwrap_err(), "the polling loop has ended");

@@ -114,8 +114,7 @@ impl RulesEnd {
     /// When the ring of old sets is full, which is our own bug.
     #[inline]
     pub fn renew(&mut self, rules: &mut Box<RuleSet>) {
-        if let Ok(mut new) = self.news.pop() {
-            new.adopt(rules);
+        if let Ok(new) = self.news.pop() {
             let old = std::mem::replace(rules, new);
             self.old
                 .push(old)
@@ -141,15 +140,15 @@ mod tests {
         let mut rules = Box::<RuleSet>::default();
         assert!(link.send(set(2)).is_err(), "the first is on its way");
         end.renew(&mut rules);
-        assert!(rules.place(1).is_some());
+        assert!(rules.core(1).is_some());
         link.send(set(2)).unwrap();
         assert!(!link.settled());
         end.renew(&mut rules);
-        assert!(rules.place(1).is_none() && rules.place(2).is_some());
+        assert!(rules.core(1).is_none() && rules.core(2).is_some());
         assert_eq!(link.wait(Duration::ZERO), Ok(()));
         // Nothing was sent: nothing changes.
         end.renew(&mut rules);
-        assert!(rules.place(2).is_some());
+        assert!(rules.core(2).is_some());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Dataplane, KthreadRef};
 use crate::control::{DetachReason, Fault};
-use crate::cores::arbiter::{Cause, Decision, Queues};
+use crate::cores::arbiter::{Decision, Queues};
 use crate::cores::congestion::QueueObs;
 use crate::ids::{CoreId, KthreadIdx, Micros, ProcSlot};
 use crate::port::Port;
@@ -98,12 +98,12 @@ impl<P: Port> Dataplane<P> {
                 core,
                 pin,
                 handover,
-                cause,
                 from,
+                ..
             } => {
                 self.poll(proc, kthread);
                 if !handover {
-                    self.activated(proc, kthread, core, from.filter(|_| is_congestion(cause)));
+                    self.activated(proc, kthread, core, from);
                 }
                 self.wake(proc, kthread, core, pin);
             }
@@ -118,11 +118,11 @@ impl<P: Port> Dataplane<P> {
                 core,
                 proc,
                 kthread,
-                cause,
                 from,
+                ..
             } => {
                 self.poll(proc, kthread);
-                self.activated(proc, kthread, core, from.filter(|_| is_congestion(cause)));
+                self.activated(proc, kthread, core, from);
                 self.preempt(victim, victim_kthread);
             }
         }
@@ -178,9 +178,4 @@ impl<P: Port> Dataplane<P> {
             self.fail(slot, reason);
         }
     }
-}
-
-/// True if a core was given because a queue stood still.
-fn is_congestion(cause: Cause) -> bool {
-    matches!(cause, Cause::Runqueue | Cause::Rxq)
 }

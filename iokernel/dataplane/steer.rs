@@ -53,7 +53,7 @@ impl Default for Burst {
 #[inline(always)]
 fn decide<T>(
     proc: &mut Proc,
-    rules: &mut RuleSet,
+    rules: &RuleSet,
     now: Micros,
     how: impl FnOnce(&mut ProcSteering, &mut Surroundings<'_, Queues<'_>>) -> T,
 ) -> T {
@@ -89,7 +89,7 @@ impl<P: Port> Dataplane<P> {
             };
             let Burst { hashes, kthreads } = &mut *self.burst;
             let (hashes, out) = (&hashes[at..end], &mut kthreads[at..end]);
-            let steered = decide(proc, &mut self.rules, self.now, |steering, around| {
+            let steered = decide(proc, &self.rules, self.now, |steering, around| {
                 steering.steer_burst(hashes, around, out)
             });
             match steered {
@@ -125,15 +125,15 @@ impl<P: Port> Dataplane<P> {
             .expect("packets are steered to attached runtimes");
         let Burst { hashes, kthreads } = &mut *self.burst;
         let (hash, out) = (hashes[at], &mut kthreads[at..=at]);
-        decide(proc, &mut self.rules, self.now, |steering, around| {
+        decide(proc, &self.rules, self.now, |steering, around| {
             steering.steer_refused(hash, around, out);
         });
         self.queue(slot, at..at + 1);
         1
     }
 
-    /// Steers a packet by itself, and wakes no core for its home: a broadcast, of which
-    /// every runtime gets one.
+    /// Steers a packet by itself, and wakes no further core for its home: a broadcast, of
+    /// which every runtime gets one.
     pub(super) fn steer_one(&mut self, slot: ProcSlot, hash: u32) -> KthreadIdx {
         if self.proc(slot).steering.active().is_empty()
             && let Some(kthread) = self.wake_for(slot, hash)
@@ -144,7 +144,7 @@ impl<P: Port> Dataplane<P> {
             .as_mut()
             .expect("packets are steered to attached runtimes");
         let mut kthread = [KthreadIdx(0)];
-        decide(proc, &mut self.rules, self.now, |steering, around| {
+        decide(proc, &self.rules, self.now, |steering, around| {
             steering.steer_refused(hash, around, &mut kthread);
         });
         proc.steering.flush(&proc.steer_stats);
@@ -155,7 +155,11 @@ impl<P: Port> Dataplane<P> {
     /// parked one that the packet is to wait with.
     #[cold]
     pub(super) fn wake_for(&mut self, slot: ProcSlot, hash: u32) -> Option<KthreadIdx> {
-        if let Some(core) = self.proc(slot).steering.core_to_wake(hash)
+        let proc = self.procs[slot.index()].as_ref();
+        let steering = &proc
+            .expect("packets are steered to attached runtimes")
+            .steering;
+        if let Some(core) = steering.core_to_wake(hash, &self.rules)
             && self
                 .arbiter
                 .wake_on(slot, core, &mut self.decisions)

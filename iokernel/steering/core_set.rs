@@ -34,6 +34,14 @@ pub(super) enum Tenancy {
 }
 
 impl Tenancy {
+    /// The kthread that runs there, or waits for the core.
+    pub(super) fn runs(self) -> Option<KthreadIdx> {
+        match self {
+            Tenancy::Runs(kthread) | Tenancy::Relieved(kthread) => Some(kthread),
+            Tenancy::Free(_) => None,
+        }
+    }
+
     /// The kthread that runs there, or was the last to.
     pub(super) fn kthread(self) -> Option<KthreadIdx> {
         match self {

@@ -351,6 +351,17 @@ mod tests {
     }
 
     #[test]
+    fn flows_of_a_lost_core_go_to_all_others_in_turn() {
+        let (mut homes, mut cores) = with_flows(4, 90);
+        cores.parked(KthreadIdx(0));
+        for key in 0..90 {
+            judge(&mut homes, &mut cores, 10, key, NOW);
+        }
+        let counts = [10, 11, 12, 13].map(|c| homes.count(CoreId(c)));
+        assert_eq!(counts, [0, 30, 30, 30]);
+    }
+
+    #[test]
     fn strict_affinity_asks_once_and_then_moves() {
         let (mut homes, mut cores) = (Homes::new(true), CoreSet::new(2));
         cores.activated(KthreadIdx(0), CoreId(1));

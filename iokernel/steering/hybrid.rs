@@ -2,10 +2,12 @@
 //!
 //! A packet's kthread is found, in this order, by
 //!
-//! 1. a rule of the operator (the paper's "policy installed beforehand"), while the
-//!    proc has the rule's core; with strict affinity the core is asked for;
-//! 2. an exception: a heavy flow that was moved alone. Only buckets that are marked
-//!    for it are looked up; all others cost what they cost without exceptions;
+//! 1. a rule of the operator (the paper's "policy installed beforehand"): while the proc
+//!    has the rule's core the flow becomes an exception there; with strict affinity the
+//!    core is asked for. A rule that ends leaves its flow where it is;
+//! 2. an exception: a flow that a rule placed, or a heavy one that was moved alone. Only
+//!    buckets that are marked for it are looked up; all others cost what they cost
+//!    without exceptions;
 //! 3. the flow's bucket.
 //!
 //! When a core is added to relieve another one on which a flow is heavy, and moving
@@ -21,7 +23,7 @@ use super::buckets::{Buckets, bucket};
 use super::core_set::{CoreSet, Tenancy};
 use super::heavy::Sample;
 use super::homes::RELIEF_SPAN;
-use super::order::{Mark, Marks, Rxqs, is_behind};
+use super::order::{Mark, Marks, Rxqs};
 use super::spec::Affinity;
 use super::spec::SteeringSpec;
 use super::table::{Baseline, FlowTable, Place};
@@ -77,6 +79,9 @@ impl Hybrid {
     pub(super) fn sweep(&mut self, now: Micros) -> u32 {
         let mut gone = 0;
         self.exceptions.sweep(now, |_| gone += 1);
+        if self.moving.is_some_and(|m| now > m.until) {
+            self.moving = None;
+        }
         gone
     }
 
@@ -113,8 +118,8 @@ impl Hybrid {
         at: usize,
         view: &mut View<'_, R>,
     ) -> Result<KthreadIdx, CoreId> {
-        if let Some(kthread) = self.by_rule(hash, at, view)? {
-            return Ok(kthread);
+        if let Some(core) = view.rules.core(hash) {
+            self.obey(core, hash, at, view)?;
         }
         if self.moving.is_some_and(|m| m.hash == hash) {
             self.move_heavy(hash, at, view);
@@ -156,55 +161,43 @@ impl Hybrid {
         self.home(self.find(hash), bucket(hash))
     }
 
-    /// The kthread on a rule's core, if there is a rule and the proc has the core.
-    fn by_rule<R: Rxqs>(
+    /// Makes the flow an exception on its rule's core, unless it is one, the proc has not
+    /// the core, or the order guard forbids it. `Err`: the core is to be woken.
+    fn obey<R: Rxqs>(
         &mut self,
+        core: CoreId,
         hash: u32,
         at: usize,
         view: &mut View<'_, R>,
-    ) -> Result<Option<KthreadIdx>, CoreId> {
-        let Some(rule) = view.rules.place(hash).copied() else {
-            return Ok(None);
-        };
-        let placed = rule.last == Some(rule.core);
-        let Some(kthread) = plainly(view.cores, rule.core) else {
-            if self.strict && view.may_wake {
-                return Err(rule.core);
-            }
-            if placed {
-                // It goes where it would go without the rule.
-                view.counts.moved(self.lost());
-                set_last(view, hash, None);
-            }
-            return Ok(None);
-        };
-        if placed {
-            return Ok(Some(kthread));
-        }
+    ) -> Result<(), CoreId> {
         let place = self.find(hash);
-        if let Some(before) = rule.last {
-            // Another rule had placed it, which kept no mark.
-            let from = view.cores.tenancy(before).kthread();
-            let runs = plainly(view.cores, before);
-            if self.marks.are_kept() && runs.is_some_and(|k| is_behind(k, view.rxqs)) {
-                view.counts.add(SteerCounter::GuardWaits, 1);
-                return Ok(runs);
-            }
-            view.count_move(SteerCounter::MovedRule, None, from, kthread);
-        } else if let Some(before) = self.home(place, at).filter(|core| *core != rule.core) {
-            let mark = self.mark(place, at);
-            if mark.is_some_and(|m| m.kthread() != kthread && m.is_pending(view.rxqs)) {
-                view.counts.add(SteerCounter::GuardWaits, 1);
-                return Ok(None);
-            }
+        if place.is_some_and(|place| self.exceptions.core(place) == core) {
+            return Ok(());
+        }
+        let Some(kthread) = view.cores.tenancy(core).runs() else {
+            return if self.strict && view.may_wake {
+                Err(core)
+            } else {
+                Ok(())
+            };
+        };
+        let mark = self.mark(place, at);
+        if mark.is_some_and(|m| m.kthread() != kthread && m.is_pending(view.rxqs)) {
+            view.counts.add(SteerCounter::GuardWaits, 1);
+            return Ok(());
+        }
+        if let Some(before) = self.home(place, at).filter(|before| *before != core) {
             let from = view.cores.tenancy(before).kthread();
             view.count_move(SteerCounter::MovedRule, mark, from, kthread);
         }
-        set_last(view, hash, Some(rule.core));
-        Ok(Some(kthread))
+        match place {
+            Some(place) => self.exceptions.set_core(place, core),
+            None => self.add_exception(hash, at, core, view),
+        }
+        Ok(())
     }
 
-    fn lost(&self) -> SteerCounter {
+    fn cause_of_loss(&self) -> SteerCounter {
         if self.strict {
             SteerCounter::MovedStrict
         } else {
@@ -221,19 +214,24 @@ impl Hybrid {
         view: &mut View<'_, R>,
     ) -> Result<KthreadIdx, CoreId> {
         let core = self.exceptions.core(place);
-        view.counts.hits += 1;
-        self.exceptions.touch(place);
-        match view.cores.tenancy(core) {
-            Tenancy::Runs(kthread) | Tenancy::Relieved(kthread) => Ok(kthread),
-            Tenancy::Free(_) if self.strict && view.may_wake => Err(core),
+        let kthread = match view.cores.tenancy(core) {
+            Tenancy::Runs(kthread) | Tenancy::Relieved(kthread) => kthread,
+            Tenancy::Free(_) if self.strict && view.may_wake => return Err(core),
             Tenancy::Free(from) => {
+                let mark = self.mark(Some(place), at);
+                let moved = view.counts.rare[SteerCounter::ChangedCore as usize];
                 let kthread = self.buckets.steer(at, view)?;
                 self.exceptions.set_core(place, view.cores.core_of(kthread));
-                let mark = self.mark(Some(place), at);
-                view.count_move(self.lost(), mark, from, kthread);
-                Ok(kthread)
+                // Unless the bucket has just moved with this packet, which was counted.
+                if moved == view.counts.rare[SteerCounter::ChangedCore as usize] {
+                    view.count_move(self.cause_of_loss(), mark, from, kthread);
+                }
+                kthread
             }
-        }
+        };
+        self.exceptions.touch(place);
+        view.counts.hits += 1;
+        Ok(kthread)
     }
 
     /// The flow that was chosen to relieve its core sent a packet: it moves, unless
@@ -243,8 +241,8 @@ impl Hybrid {
         let Some(moving) = self.moving else { return };
         let place = self.find(hash);
         let (Some(from), Some(to)) = (
-            plainly(view.cores, moving.from),
-            plainly(view.cores, moving.to),
+            view.cores.tenancy(moving.from).runs(),
+            view.cores.tenancy(moving.to).runs(),
         ) else {
             self.moving = None;
             return;
@@ -285,6 +283,14 @@ impl Hybrid {
         self.buckets.set_exceptions(at);
     }
 
+    /// A core is gone.
+    pub(super) fn lost(&mut self, cores: &mut CoreSet, core: CoreId) {
+        self.buckets.homes.lost(cores, core);
+        if self.moving.is_some_and(|m| m.from == core || m.to == core) {
+            self.moving = None;
+        }
+    }
+
     /// A core was added because another stood still.
     pub(super) fn relieve(&mut self, cores: &mut CoreSet, from: CoreId, to: CoreId, now: Micros) {
         match self.sample.to_move(from, to, |hash| self.home_of(hash)) {
@@ -298,20 +304,5 @@ impl Hybrid {
             }
             None => self.buckets.homes.relieve(cores, from, to, now),
         }
-    }
-}
-
-/// The kthread on a core that the proc has.
-fn plainly(cores: &CoreSet, core: CoreId) -> Option<KthreadIdx> {
-    match cores.tenancy(core) {
-        Tenancy::Runs(kthread) | Tenancy::Relieved(kthread) => Some(kthread),
-        Tenancy::Free(_) => None,
-    }
-}
-
-/// Notes where a rule's flow is.
-fn set_last<R>(view: &mut View<'_, R>, hash: u32, last: Option<CoreId>) {
-    if let Some(rule) = view.rules.place(hash) {
-        rule.last = last;
     }
 }

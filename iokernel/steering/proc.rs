@@ -33,7 +33,7 @@ pub struct Surroundings<'a, R> {
     /// How far the proc's rxqs have come.
     pub rxqs: &'a mut R,
     /// The operator's rules.
-    pub rules: &'a mut RuleSet,
+    pub rules: &'a RuleSet,
     /// The time, a few microseconds old at most.
     pub now: Micros,
 }
@@ -118,6 +118,15 @@ impl ProcSteering {
         }
     }
 
+    /// Flows that have a home, on whichever core.
+    #[cfg(test)]
+    pub(super) fn at_home(&self) -> u32 {
+        match &self.state {
+            State::FlowTable(flows) => (0..256).map(|c| flows.homes.count(CoreId(c))).sum(),
+            _ => 0,
+        }
+    }
+
     /// What is to be asked for ahead. Buckets are not: they are in the second-level
     /// cache, which answers before an order to it would have been given.
     #[inline]
@@ -173,7 +182,7 @@ impl ProcSteering {
         let mut view = View {
             cores: &mut self.cores,
             rxqs: &mut *around.rxqs,
-            rules: &mut *around.rules,
+            rules: around.rules,
             now: around.now,
             may_wake,
             counts: &mut self.counts,
@@ -233,17 +242,17 @@ impl ProcSteering {
             State::KthreadTable(table) => table.parked(&self.cores, kthread),
             State::FlowTable(flows) => flows.homes.lost(&mut self.cores, core),
             State::Buckets(buckets) => buckets.homes.lost(&mut self.cores, core),
-            State::Hybrid(hybrid) => hybrid.buckets.homes.lost(&mut self.cores, core),
+            State::Hybrid(hybrid) => hybrid.lost(&mut self.cores, core),
         }
     }
 
     /// The core to be woken for a packet while no kthread is active: with strict
-    /// affinity its flow's home.
-    pub fn core_to_wake(&self, hash: u32) -> Option<CoreId> {
+    /// affinity its flow's home, or what a rule says.
+    pub fn core_to_wake(&self, hash: u32, rules: &RuleSet) -> Option<CoreId> {
         match &self.state {
             State::FlowTable(flows) if self.strict => flows.home(hash),
             State::Buckets(buckets) if self.strict => buckets.home(bucket(hash)),
-            State::Hybrid(hybrid) if self.strict => hybrid.home_of(hash),
+            State::Hybrid(hybrid) if self.strict => rules.core(hash).or(hybrid.home_of(hash)),
             _ => None,
         }
     }
@@ -256,8 +265,11 @@ impl ProcSteering {
     /// A packet was put into the rxq of `kthread`.
     #[inline(always)]
     pub fn queued<R: Rxqs>(&mut self, hash: u32, kthread: KthreadIdx, rxqs: &mut R) {
-        if let Some(watch) = &mut self.watch {
-            let core = self.cores.core_of(kthread);
+        // While it waits with a parked kthread it is on no core.
+        let core = self.cores.core_of(kthread);
+        if let Some(watch) = &mut self.watch
+            && self.cores.tenancy(core).runs() == Some(kthread)
+        {
             watch.note(hash, kthread, core, rxqs, &mut self.counts);
         }
     }

@@ -38,15 +38,6 @@ pub struct Rule {
     pub core: CoreId,
 }
 
-/// What a rule asks for, and what became of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RuleState {
-    /// The flow's core.
-    pub core: CoreId,
-    /// The core that its last packet went to, for whoever counts moves. None in a new set.
-    pub last: Option<CoreId>,
-}
-
 /// Why rules make no set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
@@ -62,7 +53,7 @@ pub enum RuleError {
 struct Slot {
     hash: u32,
     /// `None`: the slot is empty.
-    state: Option<RuleState>,
+    core: Option<CoreId>,
 }
 
 /// The rules in force. Empty by default.
@@ -79,7 +70,7 @@ impl Default for RuleSet {
             bits: [0; WORDS],
             slots: [Slot {
                 hash: 0,
-                state: None,
+                core: None,
             }; SLOTS],
             len: 0,
         }
@@ -114,14 +105,14 @@ impl RuleSet {
     fn insert(&mut self, Rule { hash, core }: Rule) -> Result<(), RuleError> {
         let mixed = mix(hash);
         let at = probe(mixed)
-            .find(|&at| self.slots[at].state.is_none() || self.slots[at].hash == hash)
+            .find(|&at| self.slots[at].core.is_none() || self.slots[at].hash == hash)
             .expect("build() fills a quarter at most");
-        if self.slots[at].state.is_some() {
+        if self.slots[at].core.is_some() {
             return Err(RuleError::Twice(hash));
         }
         self.slots[at] = Slot {
             hash,
-            state: Some(RuleState { core, last: None }),
+            core: Some(core),
         };
         let (word, bit) = place_of_bit(mixed);
         self.bits[word] |= bit;
@@ -140,22 +131,9 @@ impl RuleSet {
         self.len
     }
 
-    /// Takes over where the flows of `old` were last, for rules that stay. Looks at
-    /// every slot: once for a change of the rules.
-    pub fn adopt(&mut self, old: &mut RuleSet) {
-        if old.is_empty() {
-            return;
-        }
-        for Slot { hash, state } in &mut self.slots {
-            if let (Some(state), Some(before)) = (state, old.place(*hash)) {
-                state.last = before.last;
-            }
-        }
-    }
-
-    /// The rule for a packet with this hash, if there is one.
+    /// The core that a rule gives the flow with this hash, if there is one.
     #[inline]
-    pub fn place(&mut self, hash: u32) -> Option<&mut RuleState> {
+    pub fn core(&self, hash: u32) -> Option<CoreId> {
         let mixed = mix(hash);
         let (word, bit) = place_of_bit(mixed);
         if self.bits[word] & bit == 0 {
@@ -166,12 +144,11 @@ impl RuleSet {
 
     /// Out of line: hardly any packet comes here.
     #[inline(never)]
-    fn search(&mut self, hash: u32, mixed: u32) -> Option<&mut RuleState> {
+    fn search(&self, hash: u32, mixed: u32) -> Option<CoreId> {
         for at in probe(mixed) {
             match self.slots[at] {
-                Slot { state: None, .. } => return None,
-                // Not by `Slot`'s copy: the caller writes to the slot.
-                Slot { hash: found, .. } if found == hash => return self.slots[at].state.as_mut(),
+                Slot { core: None, .. } => return None,
+                Slot { hash: found, core } if found == hash => return core,
                 Slot { .. } => {}
             }
         }
@@ -210,18 +187,6 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashMap;
 
-    #[test]
-    fn a_new_set_knows_where_flows_of_the_old_one_were() {
-        let mut old = RuleSet::build([rule(1, 7), rule(2, 7)]).unwrap();
-        old.place(1).unwrap().last = Some(CoreId(7));
-        let mut new = RuleSet::build([rule(3, 4), rule(1, 5)]).unwrap();
-        new.adopt(&mut old);
-        assert_eq!(new.place(1).unwrap().last, Some(CoreId(7)));
-        assert_eq!(new.place(1).unwrap().core, CoreId(5));
-        assert_eq!(new.place(3).unwrap().last, None);
-        assert_eq!(new.place(2), None);
-    }
-
     fn rule(hash: u32, core: u16) -> Rule {
         Rule {
             hash,
@@ -241,20 +206,11 @@ mod tests {
 
     #[test]
     fn an_empty_set_places_nothing() {
-        let mut set = RuleSet::default();
+        let set = RuleSet::default();
         assert!(set.is_empty());
         for hash in [0, 1, u32::MAX, 0x51cc_c178] {
-            assert_eq!(set.place(hash), None);
+            assert_eq!(set.core(hash), None);
         }
-    }
-
-    #[test]
-    fn the_last_core_is_remembered() {
-        let mut set = RuleSet::build([rule(7, 3)]).unwrap();
-        let state = set.place(7).unwrap();
-        assert_eq!((state.core, state.last), (CoreId(3), None));
-        state.last = Some(CoreId(5));
-        assert_eq!(set.place(7).unwrap().last, Some(CoreId(5)));
     }
 
     #[test]
@@ -281,14 +237,14 @@ mod tests {
     fn rules_that_collide_are_all_found() {
         let hash = |n: u32| unmix(0xfff0_0007 | n << 16);
         let crowd = |n: u16| (0..n).map(|n| rule(hash(n.into()), n));
-        let mut set = RuleSet::build(crowd(16)).unwrap();
+        let set = RuleSet::build(crowd(16)).unwrap();
         for n in 0..16 {
-            assert_eq!(set.place(hash(n.into())).unwrap().core, CoreId(n));
+            assert_eq!(set.core(hash(n.into())), Some(CoreId(n)));
         }
         // The same slot and bit, and no rule.
-        let mut set = RuleSet::build(crowd(15)).unwrap();
+        let set = RuleSet::build(crowd(15)).unwrap();
         assert_eq!(mix(hash(15)) & 0xffff, 7);
-        assert_eq!(set.place(hash(15)), None);
+        assert_eq!(set.core(hash(15)), None);
     }
 
     proptest! {
@@ -310,11 +266,11 @@ mod tests {
                 model.entry(scatter(n)).or_insert(core);
             }
             let rules = model.iter().map(|(hash, core)| rule(*hash, *core));
-            let mut set = RuleSet::build(rules).unwrap();
+            let set = RuleSet::build(rules).unwrap();
             prop_assert_eq!(set.len(), model.len());
             prop_assert_eq!(set.is_empty(), model.is_empty());
             for hash in (0..3000).map(scatter).chain(strangers) {
-                let found = set.place(hash).map(|state| state.core.0);
+                let found = set.core(hash).map(|core| core.0);
                 prop_assert_eq!(found, model.get(&hash).copied());
             }
         }

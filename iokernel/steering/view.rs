@@ -15,7 +15,7 @@ pub(super) struct View<'a, R> {
     /// How far its rxqs have come.
     pub(super) rxqs: &'a mut R,
     /// The operator's rules.
-    pub(super) rules: &'a mut RuleSet,
+    pub(super) rules: &'a RuleSet,
     /// The time, a few microseconds old at most.
     pub(super) now: Micros,
     /// A core may be asked for; false after a refusal.

@@ -129,7 +129,7 @@ impl Bed {
             let end = if self.one_by_one { at + 1 } else { flows.len() };
             let mut around = Surroundings {
                 rxqs: &mut self.queues,
-                rules: &mut self.rules,
+                rules: &self.rules,
                 now: self.now,
             };
             let steered =
@@ -151,7 +151,7 @@ impl Bed {
                         None => {
                             let mut around = Surroundings {
                                 rxqs: &mut self.queues,
-                                rules: &mut self.rules,
+                                rules: &self.rules,
                                 now: self.now,
                             };
                             self.steering.steer_refused(

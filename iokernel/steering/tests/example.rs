@@ -1,7 +1,7 @@
 //! The paper's example, and what each policy makes of a lost and of an added core.
 
 use super::bed::{Bed, spec};
-use crate::ids::CoreId;
+use crate::ids::{CoreId, KthreadIdx, Micros};
 use crate::stats::SteerCounter;
 use crate::steering::{Affinity, Policy, SteeringSpec};
 
@@ -49,8 +49,11 @@ fn a_fifth_kthread_moves_every_flow_under_modulo_and_none_under_the_tables() {
 fn a_lost_core_moves_its_flow_alone_and_only_once() {
     for policy in WITH_HOMES {
         let (mut bed, before) = four(&spec(policy));
+        // Its kthread leaves a packet behind.
+        bed.one(6);
         bed.park(2);
         let after = kthreads(&mut bed);
+        assert_eq!(bed.count(SteerCounter::CouldOvertake), 1);
         assert_ne!(after[2], 2);
         for i in [0, 1, 3] {
             assert_eq!(after[i], before[i], "{}", policy.name());
@@ -190,4 +193,77 @@ fn the_watch_sees_what_moves_under_any_policy() {
         // All of them left an untaken packet behind.
         assert_eq!(bed.count(SteerCounter::CouldOvertake), changed);
     }
+}
+
+#[test]
+fn a_relief_that_ends_within_a_burst_ends_for_all_of_it() {
+    for flow in 1..5 {
+        let bed = || {
+            let mut bed = Bed::new(&spec(Policy::FlowTable), 2);
+            bed.grant(0, 10, None);
+            bed.receive(&[flow, flow + 100]);
+            bed.grant(1, 11, Some(0));
+            bed
+        };
+        let (mut one, mut all) = (bed(), bed());
+        let single: Vec<_> = (0..8).map(|_| one.one(flow)).collect();
+        assert_eq!(all.receive(&[flow; 8]), single);
+    }
+}
+
+#[test]
+fn forgotten_flows_are_counted_and_have_no_home() {
+    let mut bed = Bed::new(&spec(Policy::FlowTable), 2);
+    bed.grant(0, 10, None);
+    let crowd = crate::steering::table::crowd(77, 50);
+    bed.receive(&crowd);
+    assert_eq!(bed.count(SteerCounter::Inserts), 50);
+    assert_eq!(
+        bed.count(SteerCounter::Evictions),
+        18,
+        "32 places in two lines"
+    );
+    assert_eq!(bed.count(SteerCounter::Flows), 32);
+    assert_eq!(bed.steering.at_home(), 32);
+    // A hand goes round; 300 s is when a flow is forgotten at last.
+    for _ in 0..20_000 {
+        bed.now = Micros(bed.now.0 + 200_000);
+        let stats = bed.stats.clone();
+        bed.steering.housekeep(bed.now, &stats, |_| 0);
+    }
+    assert_eq!(bed.count(SteerCounter::AgedOut), 32);
+    assert_eq!(bed.count(SteerCounter::Flows), 0);
+    assert_eq!(bed.steering.at_home(), 0);
+}
+
+#[test]
+fn a_heavy_flow_that_falls_silent_does_not_keep_all_others_waiting() {
+    let mut bed = Bed::new(&spec(Policy::Hybrid), 2);
+    bed.grant(0, 10, None);
+    for mouse in 0..300_u32 {
+        bed.receive(&[0xdead_beef]);
+        bed.receive(&[mouse]);
+    }
+    bed.take_all();
+    bed.grant(1, 11, Some(0));
+    bed.now = Micros(bed.now.0 + 1_000_000);
+    let stats = bed.stats.clone();
+    bed.steering.housekeep(bed.now, &stats, |_| 0);
+    // It is not moved any more.
+    assert_eq!(bed.one(0xdead_beef).core, CoreId(10));
+}
+
+#[test]
+fn the_watch_does_not_know_a_core_for_packets_that_wait() {
+    let mut bed = Bed::new(
+        &SteeringSpec {
+            watch_flows: true,
+            ..spec(Policy::Modulo)
+        },
+        3,
+    );
+    bed.steering.queued(7, KthreadIdx(2), &mut bed.queues);
+    bed.grant(2, 12, None);
+    bed.one(7);
+    assert_eq!(bed.count(SteerCounter::ChangedCore), 0);
 }

@@ -39,9 +39,13 @@ fn a_rule_places_its_flow_while_its_core_is_there() {
     bed.grant(2, 11, None);
     assert_eq!(bed.one(FLOW).core, CoreId(11));
     assert_eq!(bed.count(SteerCounter::MovedRule), 2);
-    assert_eq!(bed.one(FLOW + 1).core, bed.one(FLOW + 1).core);
+    // The rule ends: the flow stays where it is, until it loses that core too.
     *bed.rules = RuleSet::default();
+    assert_eq!(bed.one(FLOW).core, CoreId(11));
+    bed.park(2);
     assert_eq!(bed.one(FLOW).core, CoreId(10));
+    assert_eq!(bed.count(SteerCounter::MovedCoreLost), 2);
+    assert_eq!(bed.count(SteerCounter::ChangedCore), 4);
 }
 
 #[test]
@@ -79,14 +83,41 @@ fn with_the_order_guard_a_changed_rule_waits_as_well() {
     bed.take_all();
     bed.rules = rule(11);
     assert_eq!(bed.one(FLOW).core, CoreId(11));
-    let mut new = rule(10);
-    new.adopt(&mut bed.rules);
-    bed.rules = new;
+    bed.rules = rule(10);
     assert_eq!(bed.one(FLOW).core, CoreId(11), "a packet lies there");
     bed.take_all();
     assert_eq!(bed.one(FLOW).core, CoreId(10));
     assert_eq!(bed.count(SteerCounter::MovedRule), 2);
     assert_eq!(bed.count(SteerCounter::CouldOvertake), 0);
+    // One that ends moves nothing.
+    *bed.rules = RuleSet::default();
+    assert_eq!(bed.one(FLOW).core, CoreId(10));
+}
+
+#[test]
+fn a_lost_core_that_is_the_buckets_too_counts_once() {
+    let mut bed = Bed::new(&spec(Policy::Hybrid), 4);
+    bed.grant(0, 10, None);
+    bed.rules = rule(10);
+    assert_eq!(bed.one(FLOW).core, CoreId(10));
+    bed.grant(1, 11, None);
+    bed.park(0);
+    assert_eq!(bed.one(FLOW).core, CoreId(11));
+    // The flow, and its bucket.
+    assert_eq!(bed.count(SteerCounter::ChangedCore), 1);
+}
+
+#[test]
+fn a_runtime_that_sleeps_is_woken_on_its_rules_core() {
+    let mut bed = bed(&SteeringSpec {
+        affinity: Affinity::Strict,
+        ..spec(Policy::Hybrid)
+    });
+    let rules = rule(13);
+    assert_eq!(bed.steering.core_to_wake(FLOW, &rules), Some(CoreId(13)));
+    let none = RuleSet::default();
+    assert_eq!(bed.steering.core_to_wake(FLOW, &none), Some(CoreId(10)));
+    assert_eq!(bed.count(SteerCounter::StrictWakes), 0);
 }
 
 #[test]
