@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use calisto::abi::ingress::Ingress;
 use calisto::admin::{Admin, AdminConfig};
-use calisto::config::rule::RuleSpec;
+use calisto::config::rule::{RuleSpec, check_core};
 use calisto::config::{Config, DpdkPort, PortChoice};
 use calisto::control::ingress_segment::{IngressSegment, IngressSpec};
 use calisto::control::server::ControlStats;
@@ -31,6 +31,10 @@ use calisto::time::Clock;
 pub(crate) fn run(config: &Config) -> Result<()> {
     let topology = Topology::of_this_machine()?;
     let cores = plan(&topology, &plan_options(config))?;
+    let of_runtimes: Vec<_> = cores.runtime.iter().map(|c| c.core).collect();
+    for rule in &config.rules {
+        check_core(rule, &of_runtimes).map_err(anyhow::Error::msg)?;
+    }
     if config.dry_run {
         return dry_run(config, &cores);
     }
@@ -156,6 +160,7 @@ fn serve<P: Port>(
     let admin = Admin::spawn(AdminConfig {
         cpu: Some(cores.control_cpu.0),
         policy: config.steering.policy,
+        cores: cores.runtime.iter().map(|c| c.core).collect(),
         rules: config.rules.clone(),
         link,
         directory: directory.clone(),

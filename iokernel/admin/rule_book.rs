@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::config::rule::{RuleSpec, Selector};
+use crate::config::rule::{RuleSpec, Selector, check_core};
 use crate::control::RulesLink;
 use crate::control::rules_link::NoAnswer;
+use crate::ids::CoreId;
 use crate::steering::Policy;
 use crate::steering::rules::RuleSet;
 
@@ -15,15 +16,23 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct RuleBook {
     policy: Policy,
+    /// Those of runtimes.
+    cores: Vec<CoreId>,
     specs: Vec<RuleSpec>,
     link: RulesLink,
 }
 
 impl RuleBook {
     /// `specs` are those that `link` was made with.
-    pub(super) fn new(policy: Policy, specs: Vec<RuleSpec>, link: RulesLink) -> RuleBook {
+    pub(super) fn new(
+        policy: Policy,
+        cores: Vec<CoreId>,
+        specs: Vec<RuleSpec>,
+        link: RulesLink,
+    ) -> RuleBook {
         RuleBook {
             policy,
+            cores,
             specs,
             link,
         }
@@ -39,6 +48,7 @@ impl RuleBook {
         if self.policy != Policy::Hybrid {
             return Err("rules need --policy hybrid".into());
         }
+        check_core(&spec, &self.cores)?;
         let hash = spec.selector.hash();
         if let Some(held) = self.specs.iter().find(|s| s.selector.hash() == hash) {
             return Err(format!(
@@ -90,6 +100,23 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    /// As many as the rules here name.
+    fn cores() -> Vec<CoreId> {
+        (0..8).map(CoreId).collect()
+    }
+
+    #[test]
+    fn a_core_on_which_no_runtime_runs_is_refused() {
+        let ((), rules) = with_loop(Policy::Hybrid, |book| {
+            let refused = book.add(spec("core=200 hash=7")).unwrap_err();
+            assert!(
+                refused.contains("no runtime core: those are 0,1,2"),
+                "{refused}"
+            );
+        });
+        assert!(rules.is_empty());
+    }
+
     fn spec(text: &str) -> RuleSpec {
         text.parse().unwrap()
     }
@@ -109,7 +136,7 @@ mod tests {
                 rules
             }
         });
-        let value = f(&mut RuleBook::new(policy, Vec::new(), link));
+        let value = f(&mut RuleBook::new(policy, cores(), Vec::new(), link));
         stop.store(true, Ordering::Relaxed);
         (value, thread.join().unwrap())
     }
@@ -163,7 +190,7 @@ mod tests {
         let specs = (0..1024)
             .map(|hash| spec(&format!("core=1 hash={hash}")))
             .collect();
-        let mut book = RuleBook::new(Policy::Hybrid, specs, link);
+        let mut book = RuleBook::new(Policy::Hybrid, cores(), specs, link);
         let line = book.add(spec("core=1 hash=5000")).unwrap_err();
         assert!(line.contains("1025 rules: there may be 1024"), "{line}");
     }
@@ -173,7 +200,7 @@ mod tests {
         // Takes the second of patience, twice.
         let (link, mut end) = rules_link(Box::default());
         let mut rules = Box::<RuleSet>::default();
-        let mut book = RuleBook::new(Policy::Hybrid, Vec::new(), link);
+        let mut book = RuleBook::new(Policy::Hybrid, cores(), Vec::new(), link);
         let line = book.add(spec("core=1 hash=7")).unwrap_err();
         assert!(line.starts_with("the polling loop does not answer: nothing"));
         assert!(book.specs().is_empty());

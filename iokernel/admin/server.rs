@@ -17,6 +17,7 @@ use crate::control::directory::{Directory, Entry};
 use crate::control::rate_limit::{Suppressed, TokenBucket};
 use crate::control::socket::{Peer, peer};
 use crate::control::{RulesLink, kthreads};
+use crate::ids::CoreId;
 use crate::stats::{Counter, CounterSet, Counts, Stats, SteerCounter};
 use crate::steering::Policy;
 
@@ -34,6 +35,8 @@ pub struct AdminConfig {
     pub cpu: Option<u16>,
     /// The policy, which may have rules or not.
     pub policy: Policy,
+    /// Cores of runtimes, for which there may be rules.
+    pub cores: Vec<CoreId>,
     /// The rules that `link` was made with.
     pub rules: Vec<RuleSpec>,
     /// To the polling loop.
@@ -72,7 +75,7 @@ impl Admin {
         let bucket = || TokenBucket::new(32, Duration::from_millis(250), now);
         let admin = Admin {
             listener,
-            rules: RuleBook::new(config.policy, config.rules, config.link),
+            rules: RuleBook::new(config.policy, config.cores, config.rules, config.link),
             directory: config.directory,
             stats: config.stats,
             stop: config.stop,

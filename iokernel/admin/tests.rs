@@ -36,6 +36,7 @@ impl Bed {
         let stop = Arc::new(AtomicBool::new(false));
         let (directory, stats) = (Directory::default(), Stats::default());
         let admin = Admin::spawn(AdminConfig {
+            cores: (0..256).map(crate::ids::CoreId).collect(),
             cpu: None,
             policy,
             rules: Vec::new(),

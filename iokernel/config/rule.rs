@@ -219,6 +219,21 @@ impl fmt::Display for RuleSpec {
     }
 }
 
+/// Refuses a rule for a core on which no runtime ever runs. `cores` are those that do.
+///
+/// # Errors
+/// One line.
+pub fn check_core(spec: &RuleSpec, cores: &[CoreId]) -> Result<(), String> {
+    if cores.contains(&spec.core) {
+        return Ok(());
+    }
+    let names: Vec<String> = cores.iter().map(|core| core.0.to_string()).collect();
+    Err(format!(
+        "the rule `{spec}` names no runtime core: those are {}",
+        names.join(",")
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,8 +14,8 @@
 //! A table for N flows has 1.75 N entries: seven bytes a flow. Then about one flow in 400
 //! finds sixteen others in its line, and is a guest in a second one that its tag chooses;
 //! one in 15,000 finds that full as well. If so, the oldest of its own line goes (a clock:
-//! the others of the line grow older, and are young again with their next packet). No
-//! insertion fails. A hand goes round all lines, a few at each call of
+//! the others of the line grow older, and are young again with their next packet; those
+//! that do not send are forgotten sooner than they were elsewhere). No insertion fails. A hand goes round all lines, a few at each call of
 //! [`sweep`](FlowTable::sweep), and forgets idle flows.
 //!
 //! Invariants: [`len`](FlowTable::len) entries are in use, `guests` of them away from
