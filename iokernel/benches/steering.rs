@@ -10,7 +10,8 @@
 //! Producer and consumer share a CPU here, and there is no NIC: this is the loop's own
 //! receiving, to compare policies with; sending, the larger part of a packet's cost, is
 //! not in it. Before that: what each policy takes of memory, and of the control thread's
-//! time. Arguments: the number of rounds (101), and which of it all (`memory`, a policy).
+//! time. Arguments: the number of rounds (101), `flows=N`, and which of it all (`memory`, a
+//! policy).
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -36,8 +37,13 @@ struct Runtime {
 
 fn main() {
     let mut rounds = 101;
+    let mut flows = FLOWS;
     let mut wanted = Vec::new();
     for arg in std::env::args().skip(1) {
+        if let Some(n) = arg.strip_prefix("flows=").and_then(|n| n.parse().ok()) {
+            flows = n;
+            continue;
+        }
         match arg.parse() {
             Ok(n) => rounds = n,
             // What cargo passes to every bench.
@@ -46,7 +52,7 @@ fn main() {
                 wanted.push(arg);
             }
             Err(_) => {
-                eprintln!("steering: {arg}: give a number of rounds, memory, or a policy");
+                eprintln!("steering: {arg}: give a number of rounds, flows=N, memory, or a policy");
                 std::process::exit(2);
             }
         }
@@ -55,11 +61,11 @@ fn main() {
     if wanted("memory") {
         memory();
     }
-    println!("\n{FLOWS} flows, {KTHREADS} kthreads, {rounds} rounds; ns a packet");
+    println!("\n{flows} flows, {KTHREADS} kthreads, {rounds} rounds; ns a packet");
     println!("policy                    burst   modulo   policy   ratio (middle half)");
     for (name, spec) in specs() {
         for size in SIZES.into_iter().filter(|_| wanted(&name)) {
-            compare(&name, spec, size, rounds);
+            compare(&name, spec, size, (rounds, flows));
         }
     }
 }
@@ -101,7 +107,7 @@ fn memory() {
 }
 
 /// Measures one policy beside `modulo`.
-fn compare(name: &str, spec: SteeringSpec, size: usize, rounds: usize) {
+fn compare(name: &str, spec: SteeringSpec, size: usize, (rounds, flows): (usize, u32)) {
     let mut world = World::new(2 * KTHREADS);
     let modulo = SteeringSpec {
         policy: Policy::Modulo,
@@ -109,19 +115,19 @@ fn compare(name: &str, spec: SteeringSpec, size: usize, rounds: usize) {
     };
     let mut both = [(0, modulo), (1, spec)].map(|(slot, spec)| attach(&mut world, slot, spec));
     // Every flow has sent, and every buffer has a frame.
-    let all: Vec<u32> = (0..FLOWS).map(hash).collect();
+    let all: Vec<u32> = (0..flows).map(hash).collect();
     for runtime in &mut both {
         run(&mut world, runtime, &all, BURST);
     }
     let mut dice = 88_172_645_463_325_252;
     for round in 0..rounds {
-        let flows: Vec<u32> = (0..BURST * BURSTS)
-            .map(|_| hash(next(&mut dice) % FLOWS))
+        let packets: Vec<u32> = (0..BURST * BURSTS)
+            .map(|_| hash(next(&mut dice) % flows))
             .collect();
         // Who begins has no advantage.
         for i in [round % 2, 1 - round % 2] {
-            let spent = run(&mut world, &mut both[i], &flows, size);
-            let ns = spent.as_secs_f64() * 1e9 / flows.len() as f64;
+            let spent = run(&mut world, &mut both[i], &packets, size);
+            let ns = spent.as_secs_f64() * 1e9 / packets.len() as f64;
             both[i].rounds.push(ns);
         }
     }
