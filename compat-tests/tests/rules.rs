@@ -159,3 +159,47 @@ fn rules_without_their_policy_are_bad_usage() {
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains("--policy hybrid"), "{said}");
 }
+
+/// From the file and at run time: the flow's packets wake the core that its rule names,
+/// which nothing else here would be given before lower ones.
+#[test]
+fn packets_go_where_their_rules_say() {
+    let flow = |port: u16| format!("udp 10.0.0.2:{port} -> 10.0.0.1:7");
+    let file = ConfigFile::new(
+        "placed",
+        &format!(
+            "virtual-cores = 8\npolicy = \"hybrid\"\naffinity = \"strict\"\n[[rule]]\ncore = 7\nflow = \"{}\"\n",
+            flow(10_000)
+        ),
+    );
+    let path = file.0.to_str().expect("UTF-8");
+    let Some(mut host) = Host::loopback_with("packets and rules", &["--config", path]) else {
+        return;
+    };
+    let echo = host.start(Runtime::echo(1).kthreads(3, 1));
+    let send = |host: &Host| {
+        // Ports 10000 and 10001.
+        let sender = host.start(Runtime::sender(2).to(1).set("flows", 2).count(2000));
+        let report = sender.wait();
+        report.assert_good().assert_zero(&["lost", "corrupt"]);
+    };
+    send(&host);
+    let runtimes = answer(&host, &["runtimes", "--json"]);
+    assert!(runtimes.contains("ST_STRICT_WAKES"), "{runtimes}");
+    let second = flow(10_001);
+    answer(&host, &["rule", "add", "--core", "6", "--flow", &second]);
+    send(&host);
+    refused(
+        &host,
+        &["rule", "add", "--core", "8", "--hash", "1"],
+        FAILURE,
+        "no runtime core: those are 0,1,2,3,4,5,6,7",
+    );
+    let report = echo.stop();
+    report.assert_good();
+    let cores = report.cores();
+    assert!(cores.contains(&7) && cores.contains(&6), "{cores:?}");
+    let totals = compat_tests::Counters::of_daemon(&host.stop_daemon());
+    assert!(totals.get("ST_STRICT_WAKES") >= 2);
+    host.finish();
+}
