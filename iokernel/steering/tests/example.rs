@@ -267,3 +267,21 @@ fn the_watch_does_not_know_a_core_for_packets_that_wait() {
     bed.one(7);
     assert_eq!(bed.count(SteerCounter::ChangedCore), 0);
 }
+
+#[test]
+fn the_greatest_imbalance_stays_and_the_last_does_not() {
+    let mut bed = Bed::new(&spec(Policy::Modulo), 2);
+    bed.grant(0, 10, None);
+    bed.grant(1, 11, None);
+    let mut look = |us: u64, received: [u64; 2]| {
+        let stats = bed.stats.clone();
+        bed.steering
+            .housekeep(Micros(us), &stats, |k| received[k.index()]);
+        (
+            bed.count(SteerCounter::Imbalance),
+            bed.count(SteerCounter::ImbalanceMax),
+        )
+    };
+    assert_eq!(look(1_000_000, [30, 10]), (1500, 1500));
+    assert_eq!(look(2_000_000, [40, 20]), (1000, 1500));
+}
