@@ -21,6 +21,8 @@
 /* How often the main thread looks at clock and flags. */
 #define TICK_MS		10
 /* Longest wait for completions and joins that are still under way. */
+/* Nothing was under way at so many looks in a row: all has come home. */
+#define CALM_TICKS	5
 #define DRAIN_US	20000000
 
 _Noreturn void rt_die(const char *fmt, ...)
@@ -174,11 +176,17 @@ static void wait_for_end(struct rt *rt, int signals)
 static void drain(struct rt *rt)
 {
 	uint64_t end = rt_now_us() + DRAIN_US;
+	int calm = 0;
 
 	atomic_store(&rt->draining, true);
-	while (!rt->hung_up && atomic_load(&rt->attached) && rt_now_us() < end &&
-	       (rt_tx_pending(rt) || rt_joins_missing(rt) || rt_stranded(rt)))
+	/* More than once: a kthread that looked before may be about to send. */
+	while (!rt->hung_up && atomic_load(&rt->attached) && rt_now_us() < end && calm < CALM_TICKS) {
 		usleep(TICK_MS * 1000);
+		if (rt_tx_pending(rt) || rt_joins_missing(rt) || rt_stranded(rt))
+			calm = 0;
+		else
+			calm++;
+	}
 }
 
 static uint64_t sum(struct rt *rt, int counter)
