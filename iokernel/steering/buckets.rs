@@ -18,7 +18,6 @@ use super::table::mix;
 use super::view::{Steered, View};
 use crate::ids::{CoreId, KthreadIdx};
 use crate::pages::Pages;
-use crate::stats::SteerCounter;
 
 /// Buckets of a proc.
 pub(super) const BUCKETS: usize = 1 << 16;
@@ -126,18 +125,9 @@ impl Buckets {
             return Ok(kthread);
         };
         let mark = self.mark(bucket);
-        let mut waits = false;
         #[allow(clippy::cast_possible_truncation, reason = "below 65,536")]
         let key = bucket as u32;
-        let verdict = self
-            .homes
-            .judge(view.cores, home, key, view.now, view.may_wake, |_| {
-                waits = mark.is_some_and(|m| m.is_pending(view.rxqs));
-                waits
-            });
-        if waits {
-            view.counts.add(SteerCounter::GuardWaits, 1);
-        }
+        let verdict = view.judge(&mut self.homes, home, key, mark);
         view.carry_out(verdict, mark, |to| {
             self.homes.moved(home, to);
             self.set_home(bucket, to);

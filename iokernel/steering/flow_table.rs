@@ -263,16 +263,7 @@ impl FlowSteering {
     ) -> Result<KthreadIdx, CoreId> {
         let home = self.table.core(place);
         let mark = self.marks.get(place.index());
-        let mut waits = false;
-        let verdict =
-            self.homes
-                .judge(view.cores, home, mix(hash), view.now, view.may_wake, |_| {
-                    waits = mark.is_some_and(|m| m.is_pending(view.rxqs));
-                    waits
-                });
-        if waits {
-            view.counts.add(SteerCounter::GuardWaits, 1);
-        }
+        let verdict = view.judge(&mut self.homes, home, mix(hash), mark);
         view.carry_out(verdict, mark, |to| {
             self.stale = true;
             self.homes.moved(home, to);

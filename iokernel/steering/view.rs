@@ -1,7 +1,7 @@
 //! What a policy is shown, and what it answers.
 
 use super::core_set::CoreSet;
-use super::homes::Verdict;
+use super::homes::{Homes, Verdict};
 use super::order::{Mark, Rxqs, is_behind};
 use super::rules::RuleSet;
 use crate::ids::{CoreId, KthreadIdx, Micros};
@@ -71,6 +71,27 @@ impl Delta {
 }
 
 impl<R: Rxqs> View<'_, R> {
+    /// Decides about a flow, or bucket, that is not plainly at home. With the order guard
+    /// it is not taken from a kthread that has not taken its last packet, of which `mark`
+    /// tells.
+    pub(super) fn judge(
+        &mut self,
+        homes: &mut Homes,
+        home: CoreId,
+        key: u32,
+        mark: Option<Mark>,
+    ) -> Verdict {
+        let mut waits = false;
+        let verdict = homes.judge(self.cores, home, key, self.now, self.may_wake, |_| {
+            waits = mark.is_some_and(|m| m.is_pending(self.rxqs));
+            waits
+        });
+        if waits {
+            self.counts.add(SteerCounter::GuardWaits, 1);
+        }
+        verdict
+    }
+
     /// The kthread of a verdict, counted; `Err` is a core to be woken. `mark` is where
     /// the flow's last packet went, if that is known; `moved` hears of a new home.
     pub(super) fn carry_out(
