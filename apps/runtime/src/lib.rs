@@ -5,10 +5,25 @@
 
 mod app;
 mod config;
+mod egress;
 mod error;
+mod ingress;
+mod input;
+mod layout;
+mod neighbours;
 mod net;
+mod park;
+mod ports;
+mod process;
+mod register;
+mod run;
 mod running;
+mod segment;
 mod stats;
+mod takeover;
+mod tcp;
+mod wire;
+mod worker;
 
 pub use app::{App, CloseReason, Datagram, Next, StreamEvent, StreamId};
 pub use config::{Config, MAX_KTHREADS, Pages};

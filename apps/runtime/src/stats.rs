@@ -55,8 +55,8 @@ counters! {
     dropped_queue_full,
     /// Not sent: the destination's Ethernet address stayed unknown.
     dropped_unresolved,
-    /// Foreign segments dropped: their owner's inbox was full.
-    dropped_inbox_full,
+    /// Not taken: TCP connections beyond what a kthread may have.
+    dropped_no_room,
     /// Parks for want of work.
     parks,
     /// Of those, parks of the last active kthread.

@@ -1,0 +1,233 @@
+//! Parks and wakes, and SIGUSR1.
+//!
+//! ```text
+//!             SIGUSR1 in application code: parked in the handler (stuck)
+//!   running ------------------------------------------------------+
+//!     |  SIGUSR1 elsewhere: a flag, followed at the end of         |
+//!     |  the library's part                                        v
+//!     +--> parked: flags set, TXCMD_PARKED sent, read of the eventfd
+//!               ^                                          |
+//!               +---- running again: a core number was read
+//! ```
+//!
+//! A kthread sends its own number, plus one, as the payload of a park to which it
+//! was forced, so that another one looks at what it left. Where it parks by itself
+//! it has left nothing but timers, which the last one to park passes on.
+//!
+//! Everything in [`Seat`] may be called by the signal handler: atomics, a `try_lock`
+//! that cannot fail there, and system calls; no allocation, no waiting for a lock.
+
+#![allow(unsafe_code, reason = "a signal handler")]
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::TryLockError;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use calisto::abi::types::{TXCMD_NET_COMPLETE, TXCMD_PARKED, TXCMD_PARKED_LAST};
+
+use crate::process::{Kthread, NEVER, Process};
+
+thread_local! {
+    /// The process and number of the kthread that this thread is. A pointer and a
+    /// number without destructors: a handler may read them at any moment.
+    static SEAT: Cell<(*const Process, usize)> = const { Cell::new((std::ptr::null(), 0)) };
+}
+
+/// One kthread's place in the process, for its own thread.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seat<'a> {
+    process: &'a Process,
+    index: usize,
+}
+
+impl<'a> Seat<'a> {
+    /// The place of kthread `index`.
+    pub(crate) fn new(process: &'a Process, index: usize) -> Seat<'a> {
+        Seat { process, index }
+    }
+
+    fn kthread(&self) -> &'a Kthread {
+        &self.process.kthreads[self.index]
+    }
+
+    /// Tells the signal handler who this thread is, until `f` returns.
+    pub(crate) fn occupy<T>(self, f: impl FnOnce() -> T) -> T {
+        struct Leave;
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                SEAT.set((std::ptr::null(), 0));
+            }
+        }
+        SEAT.set((self.process, self.index));
+        let _leave = Leave;
+        f()
+    }
+
+    /// Sends a command. The I/O kernel takes them all the time; if it is gone, so is the command.
+    pub(crate) fn command(self, cmd: u32, payload: u64) {
+        let mut queue = match self.kthread().txcmdq.try_lock() {
+            Ok(queue) => queue,
+            // A callback's panic does not touch the queue.
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Only this thread takes it, and its handler only where it does not have it.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        while !queue.send(u64::from(cmd), payload) && !self.process.is_ending() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Returns a received packet's buffer.
+    #[inline]
+    pub(crate) fn complete(self, tag: u64) {
+        self.command(TXCMD_NET_COMPLETE, tag);
+    }
+
+    /// Waits for the first core.
+    pub(crate) fn wait_first(self) {
+        self.wait();
+        self.took_core();
+    }
+
+    /// Parks for want of work. False: something came meanwhile, and it did not.
+    pub(crate) fn park_idle(self) -> bool {
+        let (process, kthread) = (self.process, self.kthread());
+        // SeqCst, both: whoever leaves us an event sets `attention` and then looks whether we
+        // run (takeover.rs). One of the two sees the other.
+        kthread.running.store(false, Ordering::SeqCst);
+        if kthread.attention.load(Ordering::SeqCst) || kthread.preempted.load(Ordering::SeqCst) {
+            kthread.running.store(true, Ordering::SeqCst);
+            return false;
+        }
+        kthread.counters.parks.inc();
+        // AcqRel: the last one sees the deadlines that those before it have left.
+        if process.active.fetch_sub(1, Ordering::AcqRel) == 1 {
+            kthread.counters.parks_last.inc();
+            let micros = match process.next_deadline() {
+                NEVER => 0,
+                // Rounded up: early is for nothing. 0 would mean none.
+                at => at.saturating_sub(process.now()).div_ceil(1000).max(1),
+            };
+            self.command(TXCMD_PARKED_LAST, micros);
+        } else {
+            self.command(TXCMD_PARKED, 0);
+        }
+        self.wait();
+        self.took_core();
+        true
+    }
+
+    /// Parks because the core is wanted, and leaves to others whatever there is.
+    pub(crate) fn park_preempted(self) {
+        let kthread = self.kthread();
+        kthread.preempted.store(false, Ordering::SeqCst);
+        kthread.counters.preemptions.inc();
+        kthread.running.store(false, Ordering::SeqCst);
+        self.process.active.fetch_sub(1, Ordering::AcqRel);
+        self.command(TXCMD_PARKED, self.index as u64 + 1);
+        self.wait();
+        self.took_core();
+    }
+
+    /// The same in the middle of a callback.
+    fn park_stuck(self) {
+        self.kthread().counters.preemptions_in_callback.inc();
+        // Release: whoever sees it shows congestion, so that we get a core again.
+        self.process.stuck.fetch_add(1, Ordering::Release);
+        self.park_preempted();
+        self.process.stuck.fetch_sub(1, Ordering::Release);
+    }
+
+    fn took_core(self) {
+        let kthread = self.kthread();
+        kthread.counters.wakes.inc();
+        self.process.active.fetch_add(1, Ordering::AcqRel);
+        kthread.running.store(true, Ordering::SeqCst);
+    }
+
+    /// Blocks until the I/O kernel gives a core, or the runtime ends.
+    fn wait(self) {
+        let kthread = self.kthread();
+        let mut core = 0u64;
+        while !self.process.is_ending() {
+            // SAFETY: eight bytes of a local are written. Straight from libc: it is async-signal-safe.
+            let n = unsafe { libc::read(kthread.eventfd.as_raw_fd(), (&raw mut core).cast(), 8) };
+            if n == 8 {
+                break;
+            }
+            // Interrupted, so no core had been given yet when the signal came: the park that
+            // was sent is the answer to it. After a read that took a core it is a new one.
+            if kthread.preempted.swap(false, Ordering::SeqCst) {
+                kthread.counters.late_preemptions.inc();
+            }
+        }
+        if !self.process.attached.load(Ordering::Relaxed)
+            && !self.process.attached.swap(true, Ordering::AcqRel)
+        {
+            let _ = rustix::io::write(&self.process.notice, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Application code of this kthread's own begins: from now on it may be parked anywhere.
+    #[inline]
+    pub(crate) fn enter_app(self) {
+        let kthread = self.kthread();
+        // SeqCst: with the handler, which looks at it, on this same thread; and before the look at the flag.
+        kthread.in_app.store(true, Ordering::SeqCst);
+        while kthread.preempted.load(Ordering::SeqCst) && !self.process.is_ending() {
+            kthread.in_app.store(false, Ordering::SeqCst);
+            self.park_stuck();
+            kthread.in_app.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// The library's part begins.
+    #[inline]
+    pub(crate) fn leave_app(self) {
+        self.kthread().in_app.store(false, Ordering::SeqCst);
+    }
+
+    fn on_signal(self) {
+        let kthread = self.kthread();
+        kthread.preempted.store(true, Ordering::SeqCst);
+        if kthread.in_app.load(Ordering::SeqCst) && !self.process.is_ending() {
+            self.enter_app();
+        }
+    }
+}
+
+extern "C" fn on_sigusr1(_signal: libc::c_int) {
+    let (process, index) = SEAT.get();
+    // SAFETY: errno is this thread's own.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    let saved = unsafe { *errno };
+    // SAFETY: occupy() sets the pointer from a reference that outlives its call, and takes it away after.
+    if let Some(process) = unsafe { process.as_ref() } {
+        Seat { process, index }.on_signal();
+    }
+    // SAFETY: as above. The interrupted code must find its own errno.
+    unsafe { *errno = saved };
+}
+
+/// Sends SIGUSR1 to [`on_sigusr1`] in this process.
+pub(crate) fn install_handler() -> io::Result<()> {
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    if INSTALLED.swap(true, Ordering::AcqRel) {
+        return Ok(());
+    }
+    // SAFETY: all zero is a valid sigaction: no flags, an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    let handler: extern "C" fn(libc::c_int) = on_sigusr1;
+    action.sa_sigaction = handler as libc::sighandler_t;
+    // No SA_RESTART: a parked kthread must see that it was signalled. SA_NODEFER: also
+    // one that is parked in the handler.
+    action.sa_flags = libc::SA_NODEFER | libc::SA_ONSTACK;
+    // SAFETY: `action` lives on, no old action is asked for, and the handler keeps to what it may do.
+    if unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
