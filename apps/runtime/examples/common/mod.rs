@@ -7,7 +7,7 @@ use calisto_runtime::{App, Config, Pages};
 
 /// What every runtime can be told.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// A file as upstream's runtimes have it, in place of the options below.
     #[arg(long)]
     config: Option<std::path::PathBuf>,
@@ -67,7 +67,7 @@ impl Options {
 }
 
 /// Runs an application to its end, prints what the runtime counted, and exits.
-pub fn run<A: App>(options: &Options, app: Arc<A>) -> anyhow::Result<()> {
+pub(crate) fn run<A: App>(options: &Options, app: Arc<A>) -> anyhow::Result<()> {
     let running = calisto_runtime::start(options.config()?, app)?;
     println!("started");
     let stats = running.wait()?;
