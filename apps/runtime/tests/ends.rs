@@ -1,0 +1,104 @@
+//! Beginnings and ends: each a clear line, and nothing left.
+#![allow(clippy::tests_outside_test_module, reason = "a test of its own")]
+
+mod support;
+
+use compat_tests::Host;
+use compat_tests::host::Turn;
+use support::Example;
+
+/// The one line that says why a program failed.
+fn only_error(said: &str) -> &str {
+    let mut lines = said.lines().filter(|l| l.starts_with("Error: "));
+    let error = lines.next().expect("a failed example says why");
+    assert_eq!(lines.next(), None, "one line is enough:\n{said}");
+    error
+}
+
+#[test]
+fn without_an_iokernel_it_says_so_after_its_patience() {
+    let Some(host) = Host::bare("no iokerneld", Turn::take()) else {
+        return;
+    };
+    let idle = Example::spawn(&host, "exercise", 2, "--patience 0.3 idle");
+    let (status, said) = idle.end();
+    assert_eq!(status.code(), Some(1));
+    let error = only_error(&said);
+    assert!(error.contains("no iokerneld after 300ms"), "{error}");
+    host.finish();
+}
+
+#[test]
+fn an_iokernel_that_starts_later_is_waited_for() {
+    let Some(mut host) = Host::loopback("a late iokerneld") else {
+        return;
+    };
+    host.stop_daemon();
+    let timers = Example::spawn(&host, "exercise", 2, "--patience 60 timers --count 3");
+    host.start_daemon();
+    assert!(timers.wait().get("done") >= 3);
+    host.finish();
+}
+
+#[test]
+fn an_iokernel_that_is_killed_ends_it_with_one_error() {
+    // Asleep, spinning, and in the middle of callbacks.
+    for options in ["idle", "--spin idle", "burn --pieces 100000000 --piece-ms 50"] {
+        let Some(mut host) = Host::loopback("iokerneld is killed") else {
+            return;
+        };
+        let runtime = Example::start(&host, "exercise", 2, &format!("--kthreads 4 {options}"));
+        host.daemon().wait_log("attached");
+        // It was given its first core when its segment has lost its name.
+        compat_tests::child::eventually("the runtime runs", || host.space().segments().len() == 1);
+        host.daemon().kill();
+        let (status, said) = runtime.end();
+        assert_eq!(status.code(), Some(1), "{said}");
+        let error = only_error(&said);
+        assert!(error.contains("iokerneld hung up"), "{options}: {error}");
+        // The killed daemon's own segment stays: the next one takes it away.
+        host.start_daemon();
+        host.finish();
+    }
+}
+
+#[test]
+fn a_refused_registration_is_said() {
+    let Some(host) = Host::loopback("a refused runtime") else {
+        return;
+    };
+    let greedy = "--kthreads 9 --guaranteed 9 idle";
+    let (status, said) = Example::spawn(&host, "exercise", 2, greedy).end();
+    assert_eq!(status.code(), Some(1));
+    let error = only_error(&said);
+    assert!(error.contains("its log says why"), "{error}");
+    host.finish();
+}
+
+#[test]
+fn a_panic_ends_the_runtime() {
+    let Some(host) = Host::loopback("a panic") else {
+        return;
+    };
+    let (status, said) = Example::spawn(&host, "exercise", 2, "panic").end();
+    assert_eq!(status.code(), Some(1));
+    let error = only_error(&said);
+    assert!(error.contains("panicked on kthread 0"), "{error}");
+    host.finish();
+}
+
+#[test]
+fn a_killed_runtime_leaves_nothing() {
+    let Some(host) = Host::loopback("kill -9") else {
+        return;
+    };
+    let runtime = Example::start(&host, "exercise", 2, "--kthreads 4 idle");
+    compat_tests::child::eventually("the runtime runs", || {
+        // The daemon's alone has a name: that of the runtime lost it.
+        let segments = host.space().segments();
+        segments.iter().filter(|s| !s.trim_start().starts_with("0 ")).count() == 1
+    });
+    drop(runtime);
+    // Looks for segments and processes.
+    host.finish();
+}
