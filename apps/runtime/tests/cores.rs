@@ -15,8 +15,8 @@ fn a_runtime_sleeps_until_its_timers() {
     let timers = Example::start(&host, "exercise", 2, timers).wait();
     // Two kthreads may come to it at the same time.
     assert!((100..=101).contains(&timers.get("done")), "{timers:?}");
-    // Each time it slept: nothing else would wake it.
-    assert!(timers.get("parks_last") >= 90, "{timers:?}");
+    // It slept between any two rounds of them: nothing else would wake it.
+    assert!(timers.get("parks_last") >= 40, "{timers:?}");
     timers.assert_zero(&["torn", "bad_messages", "preemptions"]);
     host.finish();
 }

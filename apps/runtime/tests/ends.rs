@@ -4,6 +4,7 @@
 mod support;
 
 use compat_tests::Host;
+use compat_tests::child::eventually;
 use compat_tests::host::Turn;
 use support::Example;
 
@@ -13,6 +14,13 @@ fn only_error(said: &str) -> &str {
     let error = lines.next().expect("a failed example says why");
     assert_eq!(lines.next(), None, "one line is enough:\n{said}");
     error
+}
+
+/// Segments that still have a key: the daemon's always, a runtime's until it was let in.
+fn named_segments(host: &Host) -> usize {
+    let segments = host.space().segments();
+    let named = |s: &&String| !s.trim_start().starts_with("0 ");
+    segments.iter().filter(named).count()
 }
 
 #[test]
@@ -49,8 +57,7 @@ fn an_iokernel_that_is_killed_ends_it_with_one_error() {
         };
         let runtime = Example::start(&host, "exercise", 2, &format!("--kthreads 4 {options}"));
         host.daemon().wait_log("attached");
-        // It was given its first core when its segment has lost its name.
-        compat_tests::child::eventually("the runtime runs", || host.space().segments().len() == 1);
+        eventually("the runtime runs", || named_segments(&host) == 1);
         host.daemon().kill();
         let (status, said) = runtime.end();
         assert_eq!(status.code(), Some(1), "{said}");
@@ -89,15 +96,12 @@ fn a_panic_ends_the_runtime() {
 
 #[test]
 fn a_killed_runtime_leaves_nothing() {
-    let Some(host) = Host::loopback("kill -9") else {
+    let Some(mut host) = Host::loopback("kill -9") else {
         return;
     };
     let runtime = Example::start(&host, "exercise", 2, "--kthreads 4 idle");
-    compat_tests::child::eventually("the runtime runs", || {
-        // The daemon's alone has a name: that of the runtime lost it.
-        let segments = host.space().segments();
-        segments.iter().filter(|s| !s.trim_start().starts_with("0 ")).count() == 1
-    });
+    host.daemon().wait_log("attached");
+    eventually("the runtime runs", || named_segments(&host) == 1);
     drop(runtime);
     // Looks for segments and processes.
     host.finish();
