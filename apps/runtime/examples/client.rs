@@ -33,7 +33,7 @@ struct Args {
     flows: u16,
     /// Flows that have a request under way at once.
     #[arg(long, default_value_t = 256)]
-    window: usize,
+    window: u16,
     /// Requests of all flows together.
     #[arg(long, default_value_t = 10_000)]
     requests: u64,
@@ -83,12 +83,12 @@ struct Stream {
 
 /// Byte `at` of what a connection sends.
 fn byte(at: usize) -> u8 {
-    (at % 251) as u8
+    (at * 31 + at / 256).to_le_bytes()[0]
 }
 
 impl Client {
     fn progress(&self) {
-        let now = self.started.elapsed().as_millis() as u64;
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.progress.store(now, Ordering::Relaxed);
     }
 
@@ -140,7 +140,9 @@ impl Client {
                 break;
             }
             let right = buf[..n].iter().enumerate();
-            let right = right.filter(|(i, b)| **b == byte(stream.received + i)).count();
+            let right = right
+                .filter(|(i, b)| **b == byte(stream.received + i))
+                .count();
             self.wrong.fetch_add((n - right) as u64, Ordering::Relaxed);
             stream.received += n;
             self.progress();
@@ -181,9 +183,9 @@ impl App for Client {
         }
         self.progress();
         // Another flow's turn: all of them are used.
-        let window = u16::try_from(self.args.window).unwrap_or(u16::MAX);
-        let next = (u32::from(flow) + u32::from(window)) % u32::from(self.args.flows);
-        self.request(local, net, next as u16);
+        let window = self.args.window;
+        let next = flow.checked_add(window).unwrap_or(window);
+        self.request(local, net, next % self.args.flows);
     }
 
     fn stream(&self, local: &mut Local, net: &mut Net<'_>, s: StreamId, event: StreamEvent) {
@@ -201,8 +203,8 @@ impl App for Client {
             local.began = true;
             if self.args.flows > 0 {
                 net.udp_bind_range(FIRST_PORT..=FIRST_PORT + self.args.flows - 1);
-                for i in 0..self.args.window.min(usize::from(self.args.flows)) {
-                    self.request(local, net, i as u16);
+                for flow in 0..self.args.window.min(self.args.flows) {
+                    self.request(local, net, flow);
                 }
             }
             for _ in 0..self.args.at_once.min(self.args.connections) {
@@ -212,7 +214,11 @@ impl App for Client {
         for flow in std::mem::take(&mut local.unsent) {
             self.send(local, net, flow);
         }
-        let requests = if self.args.flows > 0 { self.args.requests } else { 0 };
+        let requests = if self.args.flows > 0 {
+            self.args.requests
+        } else {
+            0
+        };
         let all = self.answered.load(Ordering::Relaxed) >= requests
             && self.over.load(Ordering::Relaxed) >= self.args.connections;
         let last = Duration::from_millis(self.progress.load(Ordering::Relaxed));

@@ -65,7 +65,8 @@ struct Local {
 /// Uses the CPU for that long, by this thread's own clock: what it was parked does not count.
 fn burn(time: Duration) {
     let cpu = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let nanos = |t: rustix::time::Timespec| i128::from(t.tv_sec) * 1_000_000_000 + i128::from(t.tv_nsec);
+    let nanos =
+        |t: rustix::time::Timespec| i128::from(t.tv_sec) * 1_000_000_000 + i128::from(t.tv_nsec);
     let end = nanos(cpu()) + time.as_nanos().cast_signed();
     while nanos(cpu()) < end {
         std::hint::spin_loop();
@@ -139,7 +140,13 @@ impl App for Exercise {
                 pieces,
                 piece_ms,
                 rest_after,
-            } => self.piece(local, net, pieces, Duration::from_millis(piece_ms), rest_after),
+            } => self.piece(
+                local,
+                net,
+                pieces,
+                Duration::from_millis(piece_ms),
+                rest_after,
+            ),
             What::Panic => panic!("as asked"),
             What::Idle => Next::Idle,
         };
@@ -157,7 +164,11 @@ fn main() -> anyhow::Result<()> {
         torn: AtomicU64::new(0),
     });
     common::run(&args.options, Arc::clone(&app))?;
-    for (name, count) in [("done", &app.done), ("late", &app.late), ("torn", &app.torn)] {
+    for (name, count) in [
+        ("done", &app.done),
+        ("late", &app.late),
+        ("torn", &app.torn),
+    ] {
         println!("{name} {}", count.load(Ordering::Relaxed));
     }
     Ok(())

@@ -36,13 +36,7 @@ pub trait App: Send + Sync + 'static {
     }
 
     /// Something happened to a TCP connection of this kthread.
-    fn stream(
-        &self,
-        local: &mut Self::Local,
-        net: &mut Net<'_>,
-        s: StreamId,
-        event: StreamEvent,
-    ) {
+    fn stream(&self, local: &mut Self::Local, net: &mut Net<'_>, s: StreamId, event: StreamEvent) {
         let _ = (local, net, s, event);
     }
 

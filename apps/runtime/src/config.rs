@@ -120,7 +120,10 @@ impl Config {
         } else if !(16..=65_536).contains(&self.egress_bufs) {
             format!("{} egress buffers: give 16 to 65536", self.egress_bufs)
         } else if !(2048..=1 << 20).contains(&self.tcp_buffer) {
-            format!("TCP buffers of {} bytes: give 2048 to 1 MiB", self.tcp_buffer)
+            format!(
+                "TCP buffers of {} bytes: give 2048 to 1 MiB",
+                self.tcp_buffer
+            )
         } else {
             return Ok(());
         };

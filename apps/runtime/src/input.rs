@@ -11,7 +11,7 @@ use crate::ingress::{self, Frame};
 use crate::run::{Runner, lock};
 use crate::wire::{self, Ether, Ipv4, Mac};
 
-impl<A: App> Runner<A> {
+impl<A: App> Runner<'_, A> {
     /// Takes up to `max` messages off kthread `from`'s rxq; returns how many. Packets
     /// are handled as this thread's own, with its `local`.
     pub(crate) fn take(&mut self, from: usize, local: &mut A::Local, max: usize) -> usize {
@@ -46,7 +46,7 @@ impl<A: App> Runner<A> {
     }
 
     fn received(&mut self, payload: u64, local: &mut A::Local) {
-        let process = std::sync::Arc::clone(&self.process);
+        let process = self.process;
         match ingress::frame(&process.ingress, payload) {
             Ok(frame) => {
                 self.worker.counters().received.inc();

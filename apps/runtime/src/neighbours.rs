@@ -20,7 +20,7 @@ const TRIES: u32 = 5;
 const OLD: u64 = 30_000 * MILLI;
 /// and after so long it is not used any more.
 const FORGOTTEN: u64 = 60_000 * MILLI;
-/// Packets that may wait, for all addresses together. Each holds an egress buffer.
+/// Packets that may wait, for all addresses together.
 const WAITING_MAX: usize = 128;
 /// Addresses that are remembered; then all that were learned are forgotten.
 const KNOWN_MAX: usize = 16_384;
@@ -62,6 +62,7 @@ pub(crate) struct Neighbours {
     table: Mutex<Table>,
     generation: AtomicU32,
     next: AtomicU64,
+    waiting_max: usize,
 }
 
 /// What to do about an address.
@@ -83,8 +84,9 @@ pub(crate) struct Due {
 }
 
 impl Neighbours {
-    /// A table that knows `fixed`, for ever.
-    pub(crate) fn new(fixed: &[(Ipv4Addr, Mac)]) -> Neighbours {
+    /// A table that knows `fixed`, for ever. Each packet that waits holds an egress buffer:
+    /// no more than a quarter of those `bufs` may.
+    pub(crate) fn new(fixed: &[(Ipv4Addr, Mac)], bufs: u32) -> Neighbours {
         let mut table = Table::default();
         for &(ip, mac) in fixed {
             let known = Known {
@@ -98,6 +100,7 @@ impl Neighbours {
             table: Mutex::new(table),
             generation: AtomicU32::new(0),
             next: AtomicU64::new(u64::MAX),
+            waiting_max: WAITING_MAX.min(bufs as usize / 4),
         }
     }
 
@@ -141,7 +144,7 @@ impl Neighbours {
     /// When too many wait.
     pub(crate) fn wait(&self, ip: Ipv4Addr, packet: Waiting, now: u64) -> Result<bool, Waiting> {
         let mut table = self.table();
-        if table.waiting == WAITING_MAX {
+        if table.waiting == self.waiting_max {
             return Err(packet);
         }
         table.waiting += 1;
@@ -226,7 +229,7 @@ mod tests {
 
     #[test]
     fn packets_wait_until_the_address_is_heard() {
-        let n = Neighbours::new(&[]);
+        let n = Neighbours::new(&[], 1024);
         assert_eq!(n.lookup(IP, 0).mac, None);
         assert_eq!(n.wait(IP, packet(1), 0), Ok(true));
         assert_eq!(n.wait(IP, packet(2), 5), Ok(false));
@@ -239,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_silent_address_is_asked_for_five_times_and_given_up() {
-        let n = Neighbours::new(&[]);
+        let n = Neighbours::new(&[], 1024);
         n.wait(IP, packet(1), 0).unwrap();
         for i in 1..u64::from(TRIES) {
             assert_eq!(n.due(i * RETRY - 1), Due::default());
@@ -251,7 +254,7 @@ mod tests {
 
     #[test]
     fn only_so_many_packets_wait() {
-        let n = Neighbours::new(&[]);
+        let n = Neighbours::new(&[], 1024);
         for i in 0..128 {
             assert!(n.wait(IP, packet(i), 0).is_ok());
         }
@@ -262,7 +265,7 @@ mod tests {
 
     #[test]
     fn an_old_address_is_asked_for_and_then_forgotten() {
-        let n = Neighbours::new(&[]);
+        let n = Neighbours::new(&[], 1024);
         n.learn(IP, MAC, 0);
         assert!(!n.lookup(IP, OLD).ask);
         assert!(n.lookup(IP, OLD + 1).ask);
@@ -272,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_changed_address_is_a_new_generation_and_a_fixed_one_stays() {
-        let n = Neighbours::new(&[(Ipv4Addr::LOCALHOST, MAC)]);
+        let n = Neighbours::new(&[(Ipv4Addr::LOCALHOST, MAC)], 1024);
         n.learn(IP, MAC, 0);
         assert_eq!(n.generation(), 0);
         n.learn(IP, [4; 6], 1);

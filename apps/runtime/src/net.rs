@@ -119,7 +119,9 @@ impl<'a> Net<'a> {
         to: SocketAddrV4,
         payload: &[u8],
     ) -> Result<(), SendError> {
-        self.udp_send_with(from_port, to, payload.len(), |buf| buf.copy_from_slice(payload))
+        self.udp_send_with(from_port, to, payload.len(), |buf| {
+            buf.copy_from_slice(payload)
+        })
     }
 
     /// Sends a datagram of `len` bytes that `fill` writes into the egress buffer
@@ -193,7 +195,9 @@ impl<'a> Net<'a> {
             return Err(ConnectError::NoRoute);
         }
         let flows = &self.process.flows;
-        let flow = flows.enter_new(to, self.owner).ok_or(ConnectError::NoPort)?;
+        let flow = flows
+            .enter_new(to, self.owner)
+            .ok_or(ConnectError::NoPort)?;
         let id = self.own().stack().connect(flow, self.process.config.addr);
         if id.is_none() {
             flows.leave(&flow);

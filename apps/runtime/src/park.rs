@@ -223,8 +223,9 @@ pub(crate) fn install_handler() -> io::Result<()> {
     let handler: extern "C" fn(libc::c_int) = on_sigusr1;
     action.sa_sigaction = handler as libc::sighandler_t;
     // No SA_RESTART: a parked kthread must see that it was signalled. SA_NODEFER: also
-    // one that is parked in the handler.
-    action.sa_flags = libc::SA_NODEFER | libc::SA_ONSTACK;
+    // one that is parked in the handler. No SA_ONSTACK: an alternate stack is short, and
+    // may be wanted for a fault meanwhile.
+    action.sa_flags = libc::SA_NODEFER;
     // SAFETY: `action` lives on, no old action is asked for, and the handler keeps to what it may do.
     if unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) } < 0 {
         return Err(io::Error::last_os_error());

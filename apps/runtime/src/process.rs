@@ -126,7 +126,7 @@ impl Process {
             egress: Egress::new(layout.egress_bufs),
             udp_ports: PortSet::new(),
             tcp_ports: PortSet::new(),
-            neighbours: Neighbours::new(&config.arp),
+            neighbours: Neighbours::new(&config.arp, layout.egress_bufs),
             flows: Flows::new(),
             active: AtomicUsize::new(0),
             stuck: AtomicUsize::new(0),
@@ -174,7 +174,12 @@ impl Process {
         drop(end);
         // Release: pairs with the acquire load in is_ending().
         self.ending.store(true, Ordering::Release);
-        for fd in self.kthreads.iter().map(|k| &k.eventfd).chain([&self.notice]) {
+        for fd in self
+            .kthreads
+            .iter()
+            .map(|k| &k.eventfd)
+            .chain([&self.notice])
+        {
             // A full eventfd wakes its reader as well.
             let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
         }

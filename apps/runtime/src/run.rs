@@ -31,9 +31,9 @@ pub(crate) struct Shared<A: App> {
 }
 
 /// One kthread's thread.
-pub(crate) struct Runner<A: App> {
-    pub(crate) shared: Arc<Shared<A>>,
-    pub(crate) process: Arc<Process>,
+pub(crate) struct Runner<'p, A: App> {
+    pub(crate) shared: &'p Shared<A>,
+    pub(crate) process: &'p Process,
     pub(crate) worker: Worker,
     pub(crate) index: usize,
     idle_since: u64,
@@ -47,13 +47,12 @@ enum Over {
     Ending,
 }
 
-impl<A: App> Runner<A> {
+impl<'p, A: App> Runner<'p, A> {
     /// The thread of kthread `index`.
-    pub(crate) fn new(shared: Arc<Shared<A>>, worker: Worker, index: usize) -> Runner<A> {
-        let process = Arc::clone(&shared.process);
+    pub(crate) fn new(shared: &'p Shared<A>, worker: Worker, index: usize) -> Runner<'p, A> {
         Runner {
             shared,
-            process,
+            process: &shared.process,
             worker,
             index,
             idle_since: 0,
@@ -63,9 +62,9 @@ impl<A: App> Runner<A> {
 
     /// Runs until the runtime ends. Comes back in the middle only by a panic of the application.
     pub(crate) fn run(mut self) {
-        let process = Arc::clone(&self.process);
-        let shared = Arc::clone(&self.shared);
-        let seat = Seat::new(&process, self.index);
+        let process = self.process;
+        let shared = self.shared;
+        let seat = Seat::new(process, self.index);
         seat.wait_first();
         self.worker.now = process.now();
         if self.index == 0 && !process.is_ending() {
@@ -89,7 +88,7 @@ impl<A: App> Runner<A> {
 
     /// Works until there is a reason to give the core up.
     fn turn(&mut self, local: &mut A::Local) -> Over {
-        let process = Arc::clone(&self.process);
+        let process = self.process;
         let own = &process.kthreads[self.index];
         loop {
             if process.is_ending() {
@@ -110,7 +109,7 @@ impl<A: App> Runner<A> {
             own.show_congestion(stuck || own.wants_core.load(Ordering::Relaxed));
 
             self.rounds = self.rounds.wrapping_add(1);
-            if !worked || self.rounds % ROUNDS_PER_LOOK == 0 {
+            if !worked || self.rounds.is_multiple_of(ROUNDS_PER_LOOK) {
                 worked |= self.take_over(local);
             }
             if worked {
@@ -128,7 +127,7 @@ impl<A: App> Runner<A> {
 
     /// Runs a callback of kthread `owner`.
     pub(crate) fn call<T>(&mut self, owner: usize, f: impl FnOnce(&A, &mut Net<'_>) -> T) -> T {
-        let (app, process) = (&self.shared.app, &self.process);
+        let (app, process) = (&self.shared.app, self.process);
         let mut net = Net::new(&mut self.worker, process, owner, self.index);
         net.lend(|net| f(app, net))
     }
@@ -155,7 +154,7 @@ impl<A: App> Runner<A> {
     /// Handles events of kthread `owner`'s connections, and sends what comes of it. True
     /// if there was any.
     pub(crate) fn connections(&mut self, owner: usize, local: &mut A::Local) -> bool {
-        let process = Arc::clone(&self.process);
+        let process = self.process;
         let kthread = &process.kthreads[owner];
         self.flush(owner);
         let mut handled = 0;
@@ -187,7 +186,7 @@ impl<A: App> Runner<A> {
 
     /// Sends what kthread `owner`'s connections have to send, if it is time.
     pub(crate) fn flush(&mut self, owner: usize) {
-        let process = Arc::clone(&self.process);
+        let process = self.process;
         let kthread = &process.kthreads[owner];
         let mut stack = kthread.stack();
         let deadline = stack.flush(&mut self.worker);

@@ -106,8 +106,7 @@ pub fn start<A: App>(config: Config, app: Arc<A>) -> Result<Running, StartError>
     };
     for (index, txpktq) in queues.into_iter().enumerate() {
         let worker = Worker::new(Arc::clone(&process), index, txpktq);
-        let runner = Runner::new(Arc::clone(&shared), worker, index);
-        let (thread, tid) = spawn(runner)?;
+        let (thread, tid) = spawn(Arc::clone(&shared), worker, index)?;
         running.threads.push(thread);
         let spec = &mut layout.specs[index];
         spec.tid = tid;
@@ -125,7 +124,8 @@ pub fn start<A: App>(config: Config, app: Arc<A>) -> Result<Running, StartError>
 }
 
 fn eventfd() -> Result<OwnedFd, StartError> {
-    rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(|e| StartError::Os("eventfd", e.into()))
+    rustix::event::eventfd(0, EventfdFlags::CLOEXEC)
+        .map_err(|e| StartError::Os("eventfd", e.into()))
 }
 
 fn random<const N: usize>() -> Result<[u8; N], StartError> {
@@ -150,27 +150,38 @@ fn kthread(
 ) -> Result<Kthread, StartError> {
     let seed = u64::from_ne_bytes(random()?);
     let network = (config.addr, config.prefix_len);
-    let stack = Stack::new(index, network, config.tcp_buffer, config.tcp_connections, seed);
+    let stack = Stack::new(
+        index,
+        network,
+        config.tcp_buffer,
+        config.tcp_connections,
+        seed,
+    );
     let kthread = Kthread::new(region, &layout.specs[index], eventfd()?, stack);
     Ok(kthread.expect("the layout is right"))
 }
 
 /// Starts a kthread's thread; returns its thread id.
-fn spawn<A: App>(runner: Runner<A>) -> Result<(JoinHandle<()>, i32), StartError> {
+fn spawn<A: App>(
+    shared: Arc<Shared<A>>,
+    worker: Worker,
+    index: usize,
+) -> Result<(JoinHandle<()>, i32), StartError> {
     let (tell, told) = mpsc::channel();
-    let index = runner.index;
-    let process = Arc::clone(&runner.process);
     let body = move || {
         // A receiver that is gone means that registration has failed: the end comes soon.
         let _ = tell.send(rustix::thread::gettid().as_raw_nonzero().get());
-        let seat = Seat::new(&process, index);
-        let run = AssertUnwindSafe(|| runner.run());
+        let process = &shared.process;
+        let seat = Seat::new(process, index);
+        let run = AssertUnwindSafe(|| Runner::new(&shared, worker, index).run());
         if seat.occupy(|| catch_unwind(run)).is_err() {
             process.end(End::Failed(RuntimeError::Panicked(index)));
         }
     };
     let builder = thread::Builder::new().name(format!("kthread {index}"));
-    let thread = builder.spawn(body).map_err(|e| StartError::Os("clone", e))?;
+    let thread = builder
+        .spawn(body)
+        .map_err(|e| StartError::Os("clone", e))?;
     let tid = told.recv().expect("a thread that was started says its id");
     Ok((thread, tid))
 }

@@ -1,8 +1,8 @@
 //! What one kthread does for others: what parked ones left, and segments of
 //! connections that are not its own.
 
+use std::sync::TryLockError;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, TryLockError};
 
 use crate::app::App;
 use crate::run::Runner;
@@ -12,7 +12,7 @@ use crate::wire::{self, Ipv4};
 /// Messages taken from one parked kthread before anything else is looked at.
 const TAKE_BURST: usize = 32;
 
-impl<A: App> Runner<A> {
+impl<A: App> Runner<'_, A> {
     /// Looks after all parked kthreads; true if there was something to do.
     pub(crate) fn take_over(&mut self, local: &mut A::Local) -> bool {
         let mut worked = false;
@@ -39,7 +39,7 @@ impl<A: App> Runner<A> {
 
     /// Does what kthread `other` would do if it were not parked.
     fn look_after(&mut self, other: usize, local: &mut A::Local) -> bool {
-        let process = Arc::clone(&self.process);
+        let process = self.process;
         let kthread = &process.kthreads[other];
         if kthread.running.load(Ordering::SeqCst) {
             return false;
@@ -56,8 +56,8 @@ impl<A: App> Runner<A> {
 
     /// Handles the connections, timers and the poll of a parked kthread.
     fn act_for(&mut self, other: usize) -> bool {
-        let shared = Arc::clone(&self.shared);
-        let process = Arc::clone(&self.process);
+        let shared = self.shared;
+        let process = self.process;
         let kthread = &process.kthreads[other];
         let mut theirs = match shared.locals[other].try_lock() {
             Ok(local) => local,
@@ -86,7 +86,7 @@ impl<A: App> Runner<A> {
         let Some(peek) = wire::peek_tcp(ip.payload) else {
             return self.worker.counters().dropped_malformed.inc();
         };
-        let process = Arc::clone(&self.process);
+        let process = self.process;
         let flow = tcp::flow_of(ip.src, peek.src, peek.dst);
         let own = &process.kthreads[self.index];
         let mut stack = own.stack();
@@ -141,7 +141,7 @@ impl<A: App> Runner<A> {
 
     /// Handles a segment in its owner's stack.
     fn foreign(&mut self, owner: usize, flow: &Flow, packet: &[u8]) {
-        let process = Arc::clone(&self.process);
+        let process = self.process;
         let kthread = &process.kthreads[owner];
         let mut stack = kthread.stack();
         stack.input(&mut self.worker, flow, packet);

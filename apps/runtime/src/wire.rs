@@ -160,7 +160,13 @@ pub(crate) fn parse_ipv4(bytes: &[u8], verified: bool) -> Option<Ipv4<'_>> {
 
 /// Writes an IPv4 header in front of `len` bytes of payload. Its checksum is left
 /// zero, as the I/O kernel wants it.
-pub(crate) fn put_ipv4(p: &mut [u8], src: Ipv4Addr, dst: Ipv4Addr, protocol: IpProtocol, len: usize) {
+pub(crate) fn put_ipv4(
+    p: &mut [u8],
+    src: Ipv4Addr,
+    dst: Ipv4Addr,
+    protocol: IpProtocol,
+    len: usize,
+) {
     let total = u16::try_from(IPV4_LEN + len).expect("a packet fits a frame");
     p[..4].copy_from_slice(&[0x45, 0, 0, 0]);
     p[2..4].copy_from_slice(&total.to_be_bytes());

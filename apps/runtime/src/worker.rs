@@ -209,7 +209,12 @@ impl Worker {
 
     /// Sends the IPv4 packet of `len` bytes that lies in `buf` behind the room for an
     /// Ethernet header, or lets it wait for its neighbour's address.
-    pub(crate) fn send_ipv4(&mut self, buf: u32, dst: Ipv4Addr, len: usize) -> Result<(), SendError> {
+    pub(crate) fn send_ipv4(
+        &mut self,
+        buf: u32,
+        dst: Ipv4Addr,
+        len: usize,
+    ) -> Result<(), SendError> {
         match self.hop(dst) {
             Some(Hop::Known(mac)) => self.send_ipv4_to(buf, mac, len),
             Some(Hop::Ask(hop)) => {
@@ -324,7 +329,10 @@ impl Worker {
             return;
         }
         // Also what others tell everybody: it may be a restarted neighbour's new address.
-        let waiting = self.process.neighbours.learn(arp.from, arp.from_mac, self.now);
+        let waiting = self
+            .process
+            .neighbours
+            .learn(arp.from, arp.from_mac, self.now);
         for Waiting { buf, len } in waiting {
             // Counted where it fails.
             let _ = self.send_ipv4_to(buf, arp.from_mac, len - ETH_LEN);

@@ -51,7 +51,11 @@ fn an_iokernel_that_starts_later_is_waited_for() {
 #[test]
 fn an_iokernel_that_is_killed_ends_it_with_one_error() {
     // Asleep, spinning, and in the middle of callbacks.
-    for options in ["idle", "--spin idle", "burn --pieces 100000000 --piece-ms 50"] {
+    for options in [
+        "idle",
+        "--spin idle",
+        "burn --pieces 100000000 --piece-ms 50",
+    ] {
         let Some(mut host) = Host::loopback("iokerneld is killed") else {
             return;
         };

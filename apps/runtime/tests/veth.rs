@@ -35,7 +35,7 @@ fn linux_answers() {
     let Some((host, peer)) = Host::veth("Linux answers over a veth") else {
         return;
     };
-    let client = to_linux(&host, &peer, 30);
+    let client = to_linux(&host, &peer, "--kthreads 4 --guaranteed 1");
     assert_eq!(client.get("answered"), 500, "{client:?}");
     assert_eq!(client.get("connections_over"), 30, "{client:?}");
     client.assert_zero(&["connections_failed", "wrong", "bad_messages"]);

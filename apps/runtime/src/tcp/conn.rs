@@ -47,6 +47,8 @@ pub(crate) struct Conn {
 pub(crate) enum After {
     /// It goes on.
     Keep,
+    /// It is over, and will wait for late segments from now on.
+    Linger,
     /// It is over: forget it.
     Forget,
 }
@@ -165,14 +167,21 @@ impl Conn {
                 self.say_closed(reason, say);
                 return After::Forget;
             }
-            State::TimeWait => self.say_closed(CloseReason::Done, say),
+            State::TimeWait if before != State::TimeWait => {
+                self.say_closed(CloseReason::Done, say);
+                return After::Linger;
+            }
             _ => {}
         }
         After::Keep
     }
 
     fn forget_unopened(&self) -> After {
-        if self.opened { After::Keep } else { After::Forget }
+        if self.opened {
+            After::Keep
+        } else {
+            After::Forget
+        }
     }
 
     fn say_data(&mut self, say: &mut impl FnMut(StreamId, StreamEvent)) {

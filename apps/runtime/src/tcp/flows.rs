@@ -45,9 +45,14 @@ impl Flows {
     }
 
     fn shard(&self, flow: &Flow) -> MutexGuard<'_, HashMap<Flow, usize>> {
-        #[allow(clippy::cast_possible_truncation, reason = "the lower bits are as good")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "the lower bits are as good"
+        )]
         let at = self.hasher.hash_one(flow) as usize % SHARDS;
-        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[at]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The kthread of a connection.

@@ -13,8 +13,6 @@
 mod conn;
 mod device;
 mod flows;
-#[cfg(test)]
-mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -35,6 +33,10 @@ use crate::worker::Worker;
 /// Segments that one connection sends before the next one's turn.
 const EGRESS_BURST: usize = 64;
 
+/// Connections that wait for late segments, for ten seconds each, with their buffers. Of
+/// more, the oldest are forgotten sooner.
+const LINGERING_MAX: usize = 1024;
+
 /// One kthread's TCP connections.
 pub(crate) struct Stack {
     iface: Interface,
@@ -47,6 +49,10 @@ pub(crate) struct Stack {
     timers: BinaryHeap<Reverse<(i64, StreamId)>>,
     /// Connections that may have something to send.
     dirty: Vec<StreamId>,
+    /// Empty between two uses; kept for its room.
+    sending: Vec<StreamId>,
+    /// Connections that are over and wait for late segments, the oldest first.
+    lingering: VecDeque<StreamId>,
     events: VecDeque<(StreamId, StreamEvent)>,
     buffer: usize,
     max: usize,
@@ -87,6 +93,8 @@ impl Stack {
             by_flow: HashMap::new(),
             timers: BinaryHeap::new(),
             dirty: Vec::new(),
+            sending: Vec::new(),
+            lingering: VecDeque::new(),
             events: VecDeque::new(),
             buffer,
             max,
@@ -112,7 +120,8 @@ impl Stack {
         let before = conn.before();
         let now = instant(worker.now);
         let mut device = Device::with(worker, packet);
-        self.iface.poll_ingress_single(now, &mut device, &mut conn.set);
+        self.iface
+            .poll_ingress_single(now, &mut device, &mut conn.set);
         mark(&mut self.dirty, conn);
         let events = &mut self.events;
         let after = conn.look(before, true, &mut |id, event| events.push_back((id, event)));
@@ -169,7 +178,8 @@ impl Stack {
     pub(crate) fn refuse(&mut self, worker: &mut Worker, packet: &[u8]) {
         let now = instant(worker.now);
         let mut device = Device::with(worker, packet);
-        self.iface.poll_ingress_single(now, &mut device, &mut self.nobody);
+        self.iface
+            .poll_ingress_single(now, &mut device, &mut self.nobody);
     }
 
     /// Reads from a connection.
@@ -234,13 +244,19 @@ impl Stack {
                 mark(&mut self.dirty, conn);
             }
         }
-        for id in std::mem::take(&mut self.dirty) {
+        let mut sending = std::mem::take(&mut self.sending);
+        std::mem::swap(&mut sending, &mut self.dirty);
+        for id in sending.drain(..) {
             self.send(worker, id, now);
         }
+        self.sending = sending;
         if !self.dirty.is_empty() {
             return worker.now;
         }
-        let next = self.timers.peek().map(|Reverse((at, _))| at.cast_unsigned());
+        let next = self
+            .timers
+            .peek()
+            .map(|Reverse((at, _))| at.cast_unsigned());
         next.map_or(NEVER, |micros| micros.saturating_mul(1000))
     }
 
@@ -274,16 +290,34 @@ impl Stack {
             None => {}
         }
         let events = &mut self.events;
-        let after = conn.look(before, false, &mut |id, event| events.push_back((id, event)));
+        let after = conn.look(before, false, &mut |id, event| {
+            events.push_back((id, event))
+        });
         self.settle(worker, id, after);
     }
 
     fn settle(&mut self, worker: &mut Worker, id: StreamId, after: After) {
+        match after {
+            After::Keep => {}
+            After::Linger => {
+                self.lingering.push_back(id);
+                // One that has ended since is not found any more.
+                if self.lingering.len() > LINGERING_MAX
+                    && let Some(oldest) = self.lingering.pop_front()
+                {
+                    self.forget(worker, oldest);
+                }
+            }
+            After::Forget => self.forget(worker, id),
+        }
+    }
+
+    fn forget(&mut self, worker: &mut Worker, id: StreamId) {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
         // One that was reset still has to tell the peer.
-        if after == After::Keep || conn.has_last_word() {
+        if conn.has_last_word() {
             return;
         }
         if conn.was_opened() {

@@ -91,7 +91,12 @@ fn no_cut_or_flipped_packet_is_read_beyond_its_end() {
 
 #[test]
 fn pieces_of_packets_are_known() {
-    for (flags, fragment) in [(0x4000u16, false), (0x2000, true), (0x0001, true), (0x3fff, true)] {
+    for (flags, fragment) in [
+        (0x4000u16, false),
+        (0x2000, true),
+        (0x0001, true),
+        (0x3fff, true),
+    ] {
         let mut bytes = packet(IpProtocol::Udp, &[]);
         bytes[6..8].copy_from_slice(&flags.to_be_bytes());
         assert_eq!(parse_ipv4(&bytes, true).unwrap().fragment, fragment);

@@ -71,7 +71,11 @@ pub(crate) fn tcp_from_linux(peer: &Peer) -> u64 {
                     })
                 });
                 let got = got.unwrap_or_else(|e| panic!("{len} bytes over TCP: {e}"));
-                assert!(got == pattern(len), "{len} bytes came back as {}", got.len());
+                assert!(
+                    got == pattern(len),
+                    "{len} bytes came back as {}",
+                    got.len()
+                );
             });
         }
     });
@@ -90,8 +94,8 @@ pub(crate) fn pings_from_linux(peer: &Peer) -> u64 {
     3
 }
 
-/// Our client against servers of Linux: UDP, and connections that we begin.
-pub(crate) fn to_linux(host: &Host, peer: &Peer, connections: u32) -> Counts {
+/// Our client against servers of Linux: 500 requests over UDP, and 30 connections that we begin.
+pub(crate) fn to_linux(host: &Host, peer: &Peer, more: &str) -> Counts {
     let (udp, tcp) = peer.run(|| {
         let udp = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 7)).expect("port 7 is free");
         let tcp = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 7)).expect("port 7 is free");
@@ -114,8 +118,8 @@ pub(crate) fn to_linux(host: &Host, peer: &Peer, connections: u32) -> Counts {
         }
     });
     let options = format!(
-        "--to 10.0.255.1:7 --kthreads 4 --flows 50 --window 8 --requests 500 \
-         --connections {connections} --at-once 5 --bytes 20000"
+        "--to 10.0.255.1:7 --flows 50 --window 8 --requests 500 \
+         --connections 30 --at-once 5 --bytes 20000 {more}"
     );
     Example::start(host, "client", 3, &options).wait()
 }

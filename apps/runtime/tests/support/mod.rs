@@ -19,7 +19,9 @@ fn examples() -> &'static PathBuf {
         let exe = std::env::current_exe().expect("a running test has a path");
         // target/<profile>/deps/<test>
         let profile = exe.ancestors().nth(2).expect("tests lie in <profile>/deps");
-        let target = profile.parent().expect("a profile lies in the target directory");
+        let target = profile
+            .parent()
+            .expect("a profile lies in the target directory");
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["build", "--quiet", "-p", "calisto-runtime", "--examples"]);
         cargo.arg("--target-dir").arg(target);
@@ -82,7 +84,12 @@ impl Example {
     /// Waits for its good end, for its counts.
     pub(crate) fn wait(mut self) -> Counts {
         let status = self.0.wait();
-        assert!(status.success(), "{}: {status}:\n{}", self.0.name(), self.said());
+        assert!(
+            status.success(),
+            "{}: {status}:\n{}",
+            self.0.name(),
+            self.said()
+        );
         let pair = |line: &String| {
             let (name, count) = line.split_once(' ')?;
             Some((name.to_owned(), count.parse().ok()?))
@@ -100,7 +107,10 @@ impl Example {
 impl Counts {
     /// One count.
     pub(crate) fn get(&self, name: &str) -> u64 {
-        *self.0.get(name).unwrap_or_else(|| panic!("no count {name}: {self:?}"))
+        *self
+            .0
+            .get(name)
+            .unwrap_or_else(|| panic!("no count {name}: {self:?}"))
     }
 
     /// Asserts that all of these are 0.
