@@ -110,7 +110,7 @@ impl Exercise {
         self.done.fetch_add(1, Ordering::Relaxed);
         local.pieces += 1;
         match rest_after {
-            Some(n) if local.pieces % n == 0 => {
+            Some(n) if local.pieces.is_multiple_of(n) => {
                 net.want_core(false);
                 let due = net.now() + time * u32::try_from(n).unwrap_or(1);
                 local.due = Some(due);

@@ -2,6 +2,25 @@
 //!
 //! An application implements [`App`] and gives it to [`start`]. It attaches to
 //! any iokerneld that keeps the contract: this repository's, or upstream's.
+//!
+//! ```text
+//!   wire, ports, layout, egress, neighbours, tcp::flows        (pure)
+//!        ^
+//!   process (what all share) <- park (SIGUSR1, eventfds) <- worker (sends) <- tcp
+//!        ^                                                                     ^
+//!   running (start, end) -> run (a kthread's loop), input, takeover -> net -> app
+//! ```
+//!
+//! # Terms
+//! A *kthread* is a thread that has a core while it runs. It *parks* for want of work, or
+//! because the I/O kernel *preempts* it. Others *take over* what a parked one left. A
+//! connection's *owner* is the kthread whose callbacks it has; a segment is *foreign* where
+//! it arrives on another one.
+//!
+//! # Steering
+//! TCP is right under every policy of the I/O kernel. It is share-nothing only where flows keep
+//! their kthread: under `modulo` many segments are foreign, and each takes its owner's lock
+//! ([`Stats::foreign_segments`]). UDP is handled wherever it arrives.
 
 mod app;
 mod config;
