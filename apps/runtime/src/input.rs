@@ -15,7 +15,11 @@ impl<A: App> Runner<'_, A> {
     /// Takes up to `max` messages off kthread `from`'s rxq; returns how many. Packets
     /// are handled as this thread's own, with its `local`.
     pub(crate) fn take(&mut self, from: usize, local: &mut A::Local, max: usize) -> usize {
+        let own = &self.process.kthreads[self.index];
         for taken in 0..max {
+            if own.must_leave() {
+                return taken;
+            }
             let Some(message) = self.receive(from) else {
                 return taken;
             };

@@ -29,6 +29,7 @@ mod error;
 mod ingress;
 mod input;
 mod layout;
+mod lend;
 mod neighbours;
 mod net;
 mod park;

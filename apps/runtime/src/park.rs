@@ -27,7 +27,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use calisto::abi::types::{TXCMD_NET_COMPLETE, TXCMD_PARKED, TXCMD_PARKED_LAST};
 
-use crate::process::{Kthread, NEVER, Process};
+use crate::lend::LENT;
+use crate::process::{Kthread, NEVER, NOBODY, Process};
 
 thread_local! {
     /// The process and number of the kthread that this thread is. A pointer and a
@@ -38,8 +39,8 @@ thread_local! {
 /// One kthread's place in the process, for its own thread.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seat<'a> {
-    process: &'a Process,
-    index: usize,
+    pub(crate) process: &'a Process,
+    pub(crate) index: usize,
 }
 
 impl<'a> Seat<'a> {
@@ -48,8 +49,17 @@ impl<'a> Seat<'a> {
         Seat { process, index }
     }
 
-    fn kthread(&self) -> &'a Kthread {
+    pub(crate) fn kthread(&self) -> &'a Kthread {
         &self.process.kthreads[self.index]
+    }
+
+    /// The kthread whose queues go with the core that this one has.
+    #[inline]
+    pub(crate) fn queues(&self) -> &'a Kthread {
+        match self.kthread().lent_by.load(Ordering::SeqCst) {
+            NOBODY => self.kthread(),
+            lender => &self.process.kthreads[lender],
+        }
     }
 
     /// Tells the signal handler who this thread is, until `f` returns.
@@ -67,11 +77,11 @@ impl<'a> Seat<'a> {
 
     /// Sends a command. The I/O kernel takes them all the time; if it is gone, so is the command.
     pub(crate) fn command(self, cmd: u32, payload: u64) {
-        let mut queue = match self.kthread().txcmdq.try_lock() {
+        let mut queue = match self.queues().txcmdq.try_lock() {
             Ok(queue) => queue,
             // A callback's panic does not touch the queue.
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // Only this thread takes it, and its handler only where it does not have it.
+            // Only who has the core takes it, and the handler only where it is not held.
             Err(TryLockError::WouldBlock) => return,
         };
         while !queue.send(u64::from(cmd), payload) && !self.process.is_ending() {
@@ -122,22 +132,65 @@ impl<'a> Seat<'a> {
     /// Parks because the core is wanted, and leaves to others whatever there is.
     pub(crate) fn park_preempted(self) {
         let kthread = self.kthread();
+        if kthread.is_lent() {
+            let signalled = kthread.preempted.swap(false, Ordering::SeqCst);
+            self.give_back();
+            self.wait();
+            self.had_signal(signalled);
+        } else {
+            self.leave_core();
+            self.wait();
+        }
+        self.took_core();
+    }
+
+    /// The same in the middle of a callback. Here a core may also be lent (lend.rs).
+    fn park_stuck(self) {
+        let kthread = self.kthread();
+        // Release: whoever sees it shows congestion, so that we get a core again.
+        self.process.stuck.fetch_add(1, Ordering::Release);
+        let mut signalled = false;
+        if kthread.is_lent() {
+            signalled = kthread.preempted.swap(false, Ordering::SeqCst);
+            self.give_back();
+        } else {
+            kthread.counters.preemptions_in_callback.inc();
+            self.leave_core();
+        }
+        // SeqCst: of a lender and us, one takes it back (lend.rs).
+        kthread.stuck.store(true, Ordering::SeqCst);
+        let mut given = self.wait();
+        if !kthread.stuck.swap(false, Ordering::SeqCst) {
+            while given & LENT == 0 && !self.process.is_ending() {
+                given |= self.wait();
+            }
+            if given & !LENT != 0 {
+                self.give_back();
+            }
+        }
+        self.process.stuck.fetch_sub(1, Ordering::Release);
+        if given & !LENT != 0 {
+            self.had_signal(signalled);
+            self.took_core();
+        }
+    }
+
+    /// A signal while the core was lent may have been for the core that was read of after
+    /// that. Rather a park too many than one too few.
+    fn had_signal(self, signalled: bool) {
+        if signalled {
+            self.kthread().preempted.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Sends the park of a kthread that is preempted.
+    fn leave_core(self) {
+        let kthread = self.kthread();
         kthread.preempted.store(false, Ordering::SeqCst);
         kthread.counters.preemptions.inc();
         kthread.running.store(false, Ordering::SeqCst);
         self.process.active.fetch_sub(1, Ordering::AcqRel);
         self.command(TXCMD_PARKED, self.index as u64 + 1);
-        self.wait();
-        self.took_core();
-    }
-
-    /// The same in the middle of a callback.
-    fn park_stuck(self) {
-        self.kthread().counters.preemptions_in_callback.inc();
-        // Release: whoever sees it shows congestion, so that we get a core again.
-        self.process.stuck.fetch_add(1, Ordering::Release);
-        self.park_preempted();
-        self.process.stuck.fetch_sub(1, Ordering::Release);
     }
 
     fn took_core(self) {
@@ -147,13 +200,14 @@ impl<'a> Seat<'a> {
         kthread.running.store(true, Ordering::SeqCst);
     }
 
-    /// Blocks until the I/O kernel gives a core, or the runtime ends.
-    fn wait(self) {
+    /// Blocks until the I/O kernel, or a lender, gives a core, or the runtime ends. Returns
+    /// the sum of what was written: core numbers plus 1, and [`LENT`].
+    fn wait(self) -> u64 {
         let kthread = self.kthread();
-        let mut core = 0u64;
+        let mut given = 0u64;
         while !self.process.is_ending() {
             // SAFETY: eight bytes of a local are written. Straight from libc: it is async-signal-safe.
-            let n = unsafe { libc::read(kthread.eventfd.as_raw_fd(), (&raw mut core).cast(), 8) };
+            let n = unsafe { libc::read(kthread.eventfd.as_raw_fd(), (&raw mut given).cast(), 8) };
             if n == 8 {
                 break;
             }
@@ -168,6 +222,7 @@ impl<'a> Seat<'a> {
         {
             let _ = rustix::io::write(&self.process.notice, &1u64.to_ne_bytes());
         }
+        given
     }
 
     /// Application code of this kthread's own begins: from now on it may be parked anywhere.

@@ -5,7 +5,7 @@
 //! | | by | |
 //! |---|---|---|
 //! | `rxq` | its kthread; others while it is parked | lock, held for one message |
-//! | `txcmdq` | its kthread, and its signal handler in application code | lock, never contended |
+//! | `txpktq`, `txcmdq` | whoever has its core: its kthread, or one that it lent it to; the signal handler in application code | locks, never contended |
 //! | `stack` | any kthread that has a segment for it | lock, never held in callbacks |
 //! | flags, deadlines | any | atomics |
 //!
@@ -13,13 +13,13 @@
 //! kthread that was parked in the middle of a callback.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use calisto::abi::lrpc::{LrpcRx, LrpcTx, RingError};
 use calisto::abi::shm::{ShmPtr, ShmRegion};
-use calisto::abi::types::thread_spec;
+use calisto::abi::types::{queue_spec, thread_spec};
 
 use crate::config::Config;
 use crate::egress::Egress;
@@ -30,6 +30,9 @@ use crate::ports::PortSet;
 use crate::stats::{Counters, Stats};
 use crate::tcp::{Flows, Stack};
 use crate::wire::Mac;
+
+/// No kthread.
+pub(crate) const NOBODY: usize = usize::MAX;
 
 /// No deadline.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -86,6 +89,8 @@ pub(crate) struct Process {
 pub(crate) struct Kthread {
     /// From the I/O kernel.
     pub(crate) rxq: Mutex<LrpcRx>,
+    /// Packets to it.
+    pub(crate) txpktq: Mutex<LrpcTx>,
     /// Commands to it.
     pub(crate) txcmdq: Mutex<LrpcTx>,
     /// Its TCP connections.
@@ -100,6 +105,14 @@ pub(crate) struct Kthread {
     pub(crate) in_app: AtomicBool,
     /// SIGUSR1 came, and was not followed yet.
     pub(crate) preempted: AtomicBool,
+    /// It was parked in the middle of a callback, and nobody has lent it a core yet (lend.rs).
+    pub(crate) stuck: AtomicBool,
+    /// Whose core and queues it has, or [`NOBODY`].
+    pub(crate) lent_by: AtomicUsize,
+    /// A core that it lent is its own again when this can be read.
+    pub(crate) back: OwnedFd,
+    /// Its thread.
+    pub(crate) tid: AtomicI32,
     /// When [`App::poll`](crate::App::poll) is wanted again.
     pub(crate) app_deadline: AtomicU64,
     /// When its TCP stack is.
@@ -206,19 +219,17 @@ impl Kthread {
     pub(crate) fn new(
         region: &ShmRegion,
         spec: &thread_spec,
-        eventfd: OwnedFd,
+        (eventfd, back): (OwnedFd, OwnedFd),
         stack: Stack,
     ) -> Result<Kthread, RingError> {
-        let (rxq, txcmdq) = (&spec.rxq, &spec.txcmdq);
+        let rxq = &spec.rxq;
         let rxq = LrpcRx::new(region, rxq.msg_count, ShmPtr(rxq.msg_buf), ShmPtr(rxq.wb))?;
-        let txcmdq = LrpcTx::new(
-            region,
-            txcmdq.msg_count,
-            ShmPtr(txcmdq.msg_buf),
-            ShmPtr(txcmdq.wb),
-        )?;
+        let sender =
+            |q: &queue_spec| LrpcTx::new(region, q.msg_count, ShmPtr(q.msg_buf), ShmPtr(q.wb));
+        let (txpktq, txcmdq) = (sender(&spec.txpktq)?, sender(&spec.txcmdq)?);
         Ok(Kthread {
             rxq: Mutex::new(rxq),
+            txpktq: Mutex::new(txpktq),
             txcmdq: Mutex::new(txcmdq),
             stack: Mutex::new(stack),
             attention: AtomicBool::new(false),
@@ -226,6 +237,10 @@ impl Kthread {
             wants_core: AtomicBool::new(false),
             in_app: AtomicBool::new(false),
             preempted: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
+            lent_by: AtomicUsize::new(NOBODY),
+            back,
+            tid: AtomicI32::new(0),
             app_deadline: AtomicU64::new(NEVER),
             stack_deadline: AtomicU64::new(NEVER),
             eventfd,
@@ -239,6 +254,18 @@ impl Kthread {
     pub(crate) fn deadline(&self) -> u64 {
         let app = self.app_deadline.load(Ordering::Acquire);
         app.min(self.stack_deadline.load(Ordering::Acquire))
+    }
+
+    /// It has another kthread's core.
+    #[inline]
+    pub(crate) fn is_lent(&self) -> bool {
+        self.lent_by.load(Ordering::SeqCst) != NOBODY
+    }
+
+    /// Its core is wanted, by the I/O kernel or by the kthread that lent it.
+    #[inline]
+    pub(crate) fn must_leave(&self) -> bool {
+        self.preempted.load(Ordering::SeqCst) || self.is_lent()
     }
 
     /// Its TCP connections.

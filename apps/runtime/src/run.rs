@@ -15,8 +15,8 @@ use crate::worker::Worker;
 const RX_BURST: usize = 32;
 /// Events of connections handled before anything else is looked at.
 const EVENT_BURST: usize = 64;
-/// Rounds of work after which parked kthreads are looked at all the same.
-const ROUNDS_PER_LOOK: u32 = 64;
+/// Nanoseconds after which a kthread with work looks after parked ones all the same.
+const LOOK_EVERY: u64 = 100_000;
 
 /// What kthreads' threads share, with the application.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct Runner<'p, A: App> {
     pub(crate) worker: Worker,
     pub(crate) index: usize,
     idle_since: u64,
-    rounds: u32,
+    looked: u64,
 }
 
 /// Why a turn on the core is over.
@@ -56,7 +56,7 @@ impl<'p, A: App> Runner<'p, A> {
             worker,
             index,
             idle_since: 0,
-            rounds: 0,
+            looked: 0,
         }
     }
 
@@ -69,6 +69,8 @@ impl<'p, A: App> Runner<'p, A> {
         self.worker.now = process.now();
         if self.index == 0 && !process.is_ending() {
             self.worker.announce();
+            // Before the first packet: it is here that ports are bound.
+            self.poll(0, &mut lock(&shared.locals[0]));
         }
         loop {
             let over = self.turn(&mut lock(&shared.locals[self.index]));
@@ -94,11 +96,14 @@ impl<'p, A: App> Runner<'p, A> {
             if process.is_ending() {
                 return Over::Ending;
             }
-            if own.preempted.load(Ordering::SeqCst) {
+            if own.must_leave() {
                 return Over::Preempted;
             }
             self.worker.now = process.now();
             let mut worked = self.take(self.index, local, RX_BURST) > 0;
+            if own.must_leave() {
+                continue;
+            }
             worked |= self.connections(self.index, local);
             worked |= self.worker.neighbours_due();
             let next = self.poll(self.index, local);
@@ -108,9 +113,10 @@ impl<'p, A: App> Runner<'p, A> {
             let stuck = process.stuck.load(Ordering::Acquire) > 0;
             own.show_congestion(stuck || own.wants_core.load(Ordering::Relaxed));
 
-            self.rounds = self.rounds.wrapping_add(1);
-            if !worked || self.rounds.is_multiple_of(ROUNDS_PER_LOOK) {
+            if !worked || self.worker.now.saturating_sub(self.looked) >= LOOK_EVERY {
+                self.looked = self.worker.now;
                 worked |= self.take_over(local);
+                worked |= Seat::new(process, self.index).lend();
             }
             if worked {
                 self.idle_since = self.worker.now;

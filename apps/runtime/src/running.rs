@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
-use calisto::abi::lrpc::LrpcTx;
-use calisto::abi::shm::ShmPtr;
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::rand::GetRandomFlags;
 
@@ -78,15 +76,6 @@ pub fn start<A: App>(config: Config, app: Arc<A>) -> Result<Running, StartError>
         .map(usize::from)
         .map(|i| kthread(&config, i, &region, &layout))
         .collect::<Result<Box<[Kthread]>, StartError>>()?;
-    let queues = layout
-        .specs
-        .iter()
-        .map(|spec| {
-            let q = &spec.txpktq;
-            LrpcTx::new(&region, q.msg_count, ShmPtr(q.msg_buf), ShmPtr(q.wb))
-        })
-        .collect::<Result<Vec<_>, _>>()
-        .expect("the layout is right");
     let notice = eventfd()?;
     let locals = (0..kthreads.len()).map(|i| Mutex::new(app.local(i)));
     let locals = locals.collect();
@@ -104,10 +93,11 @@ pub fn start<A: App>(config: Config, app: Arc<A>) -> Result<Running, StartError>
         threads: Vec::new(),
         _only: only,
     };
-    for (index, txpktq) in queues.into_iter().enumerate() {
-        let worker = Worker::new(Arc::clone(&process), index, txpktq);
+    for index in 0..process.kthreads.len() {
+        let worker = Worker::new(Arc::clone(&process), index);
         let (thread, tid) = spawn(Arc::clone(&shared), worker, index)?;
         running.threads.push(thread);
+        process.kthreads[index].tid.store(tid, Ordering::Relaxed);
         let spec = &mut layout.specs[index];
         spec.tid = tid;
         spec.park_efd = process.kthreads[index].eventfd.as_raw_fd();
@@ -157,7 +147,12 @@ fn kthread(
         config.tcp_connections,
         seed,
     );
-    let kthread = Kthread::new(region, &layout.specs[index], eventfd()?, stack);
+    let kthread = Kthread::new(
+        region,
+        &layout.specs[index],
+        (eventfd()?, eventfd()?),
+        stack,
+    );
     Ok(kthread.expect("the layout is right"))
 }
 

@@ -67,6 +67,8 @@ counters! {
     preemptions,
     /// Of those, parks in the middle of a callback.
     preemptions_in_callback,
+    /// Parked callbacks that went on with the core of another kthread of ours.
+    lends,
     /// Preemption signals to kthreads that had parked already.
     late_preemptions,
     /// `RX_JOIN` messages.

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
-use calisto::abi::lrpc::LrpcTx;
 use calisto::abi::shm::ShmPtr;
 use calisto::abi::types::{OLFLAG_IP_CHKSUM, OLFLAG_IPV4, TXPKT_NET_XMIT, tx_net_hdr};
 use smoltcp::wire::IpProtocol;
@@ -21,6 +20,7 @@ use crate::layout::EGRESS_BUF_LEN;
 use crate::neighbours::Waiting;
 use crate::park::Seat;
 use crate::process::Process;
+use crate::run::lock;
 use crate::stats::Counters;
 use crate::wire::{self, Arp, BROADCAST, ETH_LEN, IPV4_LEN, Mac, UDP_LEN};
 
@@ -42,7 +42,6 @@ const _: () = assert!(FRAME_AT + FRAME_MAX <= EGRESS_BUF_LEN);
 pub(crate) struct Worker {
     process: Arc<Process>,
     index: usize,
-    txpktq: LrpcTx,
     cache: Cache,
     lookups: HashMap<Ipv4Addr, Mac>,
     looked_up: (u32, u64),
@@ -59,12 +58,11 @@ enum Hop {
 
 impl Worker {
     /// The means of kthread `index`.
-    pub(crate) fn new(process: Arc<Process>, index: usize, txpktq: LrpcTx) -> Worker {
+    pub(crate) fn new(process: Arc<Process>, index: usize) -> Worker {
         Worker {
             now: process.now(),
             process,
             index,
-            txpktq,
             cache: Cache::new(),
             lookups: HashMap::new(),
             looked_up: (0, 0),
@@ -136,7 +134,8 @@ impl Worker {
         };
         let written = self.process.region.write(ShmPtr(at.0), header);
         written.expect("egress buffers lie in the region");
-        if self.txpktq.send(u64::from(TXPKT_NET_XMIT), at.0) {
+        let seat = Seat::new(&self.process, self.index);
+        if lock(&seat.queues().txpktq).send(u64::from(TXPKT_NET_XMIT), at.0) {
             self.counters().sent.inc();
             return Ok(());
         }

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use compat_tests::Host;
 use support::Example;
 
@@ -69,6 +71,33 @@ fn what_a_preempted_kthread_left_is_answered() {
     let echo = echo.stop();
     assert_eq!(echo.get("datagrams"), 5000);
     echo.assert_seen(&["preemptions", "taken_over"]);
+    echo.assert_zero(&["bad_messages", "replies_failed"]);
+    host.finish();
+}
+
+#[test]
+fn a_parked_callback_ends_on_the_one_core_that_is_left() {
+    let Some(host) = Host::loopback("echo on one core of four") else {
+        return;
+    };
+    let echo = "--kthreads 4 --guaranteed 1 --work-us 2000";
+    let echo = Example::start(&host, "echo", 2, echo);
+    let client = "--kthreads 1 --guaranteed 1 --flows 500 --window 64 --requests 3000";
+    let client = Example::start(&host, "client", 3, client);
+    // The echo has taken what the burner is guaranteed, and is left with one core, in the
+    // middle of its callbacks. The burner never rests.
+    for _ in 0..4 {
+        std::thread::sleep(Duration::from_millis(300));
+        let burner = "--kthreads 2 --guaranteed 2 burn --pieces 100000000";
+        let burner = Example::start(&host, "exercise", 4, burner);
+        std::thread::sleep(Duration::from_millis(700));
+        drop(burner);
+    }
+    let client = client.wait();
+    assert_eq!(client.get("answered"), 3000, "{client:?}");
+    let echo = echo.stop();
+    assert_eq!(echo.get("datagrams"), 3000);
+    echo.assert_seen(&["preemptions_in_callback", "lends"]);
     echo.assert_zero(&["bad_messages", "replies_failed"]);
     host.finish();
 }
