@@ -1,5 +1,6 @@
 //! What servers have in common: their beginning, and what they say at their end.
 
+use std::io::ErrorKind;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -76,6 +77,17 @@ pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
             .context("cannot handle signals")?;
     }
     Ok(flag)
+}
+
+/// The failure to listen on `addr`, with what to do.
+pub fn cannot_listen(transport: &str, addr: SocketAddrV4, error: &std::io::Error) -> anyhow::Error {
+    let advice = match error.kind() {
+        ErrorKind::AddrInUse => "end what listens there, or give another port",
+        ErrorKind::AddrNotAvailable => "give an address of this machine, or 0.0.0.0",
+        ErrorKind::PermissionDenied => "ports below 1024 are root's",
+        _ => "see the system's message",
+    };
+    anyhow::anyhow!("cannot listen on {transport} {addr}: {error}: {advice}")
 }
 
 /// Says where the server listens, as upstream.

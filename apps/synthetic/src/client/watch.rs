@@ -35,7 +35,8 @@ pub(super) fn watch(
         let now = Instant::now();
         if silence.lasts(sent, answered, now) > patience {
             bail!(
-                "the server stopped answering: {} requests since the last answer, {:.1} s ago",
+                "the server stopped answering: {} requests without an answer in the last {:.1} s; \
+                 samples before this one stand",
                 sent - silence.sent,
                 (now - silence.since).as_secs_f64()
             );

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
 use super::lane::Sockets;
 use super::ready::ReadySet;
@@ -46,8 +46,10 @@ impl TcpLane {
             let port = server.port() + flows.port_offset(flow);
             let addr = SocketAddrV4::new(*server.ip(), port);
             let socket =
-                TcpStream::connect_timeout(&SocketAddr::V4(addr), patience).with_context(|| {
-                    format!("cannot connect to {addr}: is a server with --transport tcp there?")
+                TcpStream::connect_timeout(&SocketAddr::V4(addr), patience).map_err(|e| {
+                    anyhow!(
+                        "cannot connect to {addr}: {e}: is a server with --transport tcp there?"
+                    )
                 })?;
             socket.set_nodelay(true)?;
             socket.set_nonblocking(true)?;

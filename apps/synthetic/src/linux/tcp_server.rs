@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 use super::ready::wait_readable;
 use super::server::{NAP, Service, spawn};
 use crate::payload::{Payload, Stream};
-use crate::server::listening;
+use crate::server::{cannot_listen, listening};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -42,7 +42,7 @@ fn listen(addr: SocketAddrV4) -> anyhow::Result<TcpListener> {
         socket.listen(BACKLOG)?;
         Ok::<_, std::io::Error>(socket.into())
     };
-    open().with_context(|| format!("cannot listen on TCP {addr}"))
+    open().map_err(|e| cannot_listen("TCP", addr, &e))
 }
 
 fn accept(listener: &TcpListener, services: &[Service]) -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 use super::ready::ReadySet;
 use super::server::{NAP, Service, spawn};
 use crate::payload::Payload;
-use crate::server::listening;
+use crate::server::{cannot_listen, listening};
 
 /// The longest datagram.
 const LONGEST: usize = 65_536;
@@ -49,7 +49,7 @@ fn bind(addr: SocketAddrV4, shared: bool) -> anyhow::Result<UdpSocket> {
         socket.bind(&SocketAddr::V4(addr).into())?;
         Ok::<_, std::io::Error>(socket.into())
     };
-    open().with_context(|| format!("cannot listen on UDP {addr}"))
+    open().map_err(|e| cannot_listen("UDP", addr, &e))
 }
 
 fn serve(sockets: &[(UdpSocket, SocketAddrV4)], service: &Service) -> anyhow::Result<()> {
