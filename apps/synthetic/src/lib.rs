@@ -8,7 +8,7 @@
 //!
 //! The client is an open loop: all requests have their times before the first is sent,
 //! and no answer, or the want of one, changes them. One core, [`run::Run`], holds a
-//! sample's schedule and its stamps; what sends and receives ([`linux`]) only asks it
+//! sample's schedule and its stamps; what sends and receives ([`linux`], [`runtime`]) only asks it
 //! what is due and tells it what came back.
 
 pub mod calibrate;
@@ -24,6 +24,7 @@ pub mod num;
 pub mod output;
 pub mod payload;
 pub mod run;
+pub mod runtime;
 pub mod sample;
 pub mod schedule;
 pub mod server;

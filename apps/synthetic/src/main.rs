@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use calisto::terminal::{answer, one_line};
-use calisto_synthetic::cli::{Cli, Mode};
+use calisto_synthetic::cli::{Cli, Mode, Transport};
 use calisto_synthetic::error::Failure;
 use calisto_synthetic::json::Sink;
 use calisto_synthetic::linux::client::LinuxClient;
+use calisto_synthetic::runtime::client::RuntimeClient;
 use calisto_synthetic::server::Report;
-use calisto_synthetic::{calibrate, client, linux};
+use calisto_synthetic::{calibrate, client, linux, runtime};
 use clap::Parser;
 use clap::error::ErrorKind;
 
@@ -50,7 +51,16 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             let mut generator = LinuxClient::new(cli, &job)?;
             client::run(cli, &job, &mut generator)
         }
-        Mode::SpawnerServer | Mode::RuntimeClient => Err(Failure::Usage("not here".into())),
+        Mode::SpawnerServer => serve(cli, runtime::server::run),
+        Mode::RuntimeClient => {
+            let mut job = cli.job()?;
+            if cli.transport == Transport::Tcp {
+                // Each connection is some kthread's, and no thread's.
+                job.lanes = job.flows.count() as usize;
+            }
+            let mut generator = RuntimeClient::start(cli, &job)?;
+            client::run(cli, &job, &mut generator)
+        }
     }
 }
 

@@ -135,6 +135,11 @@ impl Run {
         self.start + Duration::from_nanos(ns)
     }
 
+    /// Its number, unlike that of earlier runs.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
     /// The wall clock's time of the start.
     pub fn start_unix(&self) -> SystemTime {
         self.start_unix

@@ -16,6 +16,8 @@ pub struct Report {
     pub by_thread: Vec<u64>,
     /// Datagrams that were too short for a request.
     pub malformed: u64,
+    /// Requests served whose answers could not be sent.
+    pub unsent: u64,
     /// The runtime's own counts, by name, if it was one.
     pub runtime: Option<std::collections::BTreeMap<String, u64>>,
 }
@@ -43,10 +45,11 @@ impl Report {
             None => "thread",
         };
         let mut text = format!(
-            "served {} requests, by {kind}: {}; {} malformed\n",
+            "served {} requests, by {kind}: {}; {} malformed, {} answers not sent\n",
             self.requests(),
             by_thread.join(" "),
-            self.malformed
+            self.malformed,
+            self.unsent
         );
         if let Some(runtime) = &self.runtime {
             let counts = runtime.iter().filter(|(_, count)| **count > 0);
@@ -112,11 +115,12 @@ mod tests {
         let mut report = Report {
             by_thread: vec![3, 4],
             malformed: 1,
+            unsent: 2,
             runtime: None,
         };
         assert_eq!(
             report.text(),
-            "served 7 requests, by thread: 3 4; 1 malformed\n"
+            "served 7 requests, by thread: 3 4; 1 malformed, 2 answers not sent\n"
         );
         report.runtime = Some([("parks".to_owned(), 5), ("joins".to_owned(), 0)].into());
         let json = serde_json::to_value(report.object()).expect("JSON");
@@ -125,7 +129,7 @@ mod tests {
         assert!(
             report
                 .text()
-                .ends_with("kthread: 3 4; 1 malformed\nruntime: parks 5\n")
+                .ends_with("kthread: 3 4; 1 malformed, 2 answers not sent\nruntime: parks 5\n")
         );
     }
 }

@@ -20,6 +20,9 @@ use progress::Progress;
 /// Upstream sends nothing that is later than this.
 const UPSTREAM_LATE_LIMIT: Duration = Duration::from_micros(5);
 
+/// The number of the request that asks for a first answer. No run has it.
+pub const PROBE: u64 = u64::MAX;
+
 /// What sends requests and receives answers.
 pub trait Generator {
     /// What the mode is called.

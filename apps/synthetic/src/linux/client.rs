@@ -12,7 +12,7 @@ use super::lane::{Sockets, drive};
 use super::tcp_lane::TcpLane;
 use super::udp_lane::UdpLane;
 use crate::cli::{Cli, Job, Transport};
-use crate::client::Generator;
+use crate::client::{Generator, PROBE};
 use crate::error::Failure;
 use crate::flows::Flows;
 use crate::payload::Payload;
@@ -22,8 +22,6 @@ use crate::run::Run;
 const OTHER_FILES: u64 = 64;
 /// Time between two tries to get a first answer.
 const RETRY: Duration = Duration::from_millis(200);
-/// The number of the request that asks for a first answer. No run has it.
-const PROBE: u64 = u64::MAX;
 
 /// Sends on Linux sockets.
 pub struct LinuxClient {

@@ -54,16 +54,21 @@ pub(super) fn drive(
 ) -> anyhow::Result<()> {
     precise_sleeps();
     let mut in_a_row = 0;
+    let mut pending = None;
     while !run.is_over() {
-        let turn = run.take(lane, run.now());
+        let turn = match pending.take() {
+            Some(request) => Turn::Send(request),
+            None => run.take(lane, run.now()),
+        };
         if let Turn::Send(request) = turn {
             let (flow, payload) = run.request(request);
             if !sockets.send(flow, payload)? {
-                run.not_sent(request);
+                // Late rather than never.
+                pending = Some(request);
                 std::thread::yield_now();
             }
             in_a_row += 1;
-            if in_a_row < SENDS_PER_LOOK {
+            if pending.is_none() && in_a_row < SENDS_PER_LOOK {
                 continue;
             }
         }
@@ -76,6 +81,9 @@ pub(super) fn drive(
         if taken == 0 && !matches!(turn, Turn::Send(_)) {
             rest(run, turn, sockets, spin)?;
         }
+    }
+    if let Some(request) = pending {
+        run.not_sent(request);
     }
     Ok(())
 }

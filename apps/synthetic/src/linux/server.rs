@@ -25,6 +25,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub(super) struct Counts {
     pub(super) served: AtomicU64,
     pub(super) malformed: AtomicU64,
+    pub(super) unsent: AtomicU64,
 }
 
 /// What a thread needs to serve.
@@ -49,6 +50,11 @@ impl Service {
     /// Counts a datagram that is no request.
     pub(super) fn malformed(&self) {
         self.counts.malformed.fetch_add(1, Relaxed);
+    }
+
+    /// Counts an answer that could not be sent.
+    pub(super) fn unsent(&self) {
+        self.counts.unsent.fetch_add(1, Relaxed);
     }
 
     /// True when it is time to end.
@@ -118,6 +124,7 @@ fn report(services: &[Service]) -> Report {
     Report {
         by_thread: counts(|c| &c.served),
         malformed: counts(|c| &c.malformed).iter().sum(),
+        unsent: counts(|c| &c.unsent).iter().sum(),
         runtime: None,
     }
 }

@@ -88,6 +88,9 @@ fn serve(mut stream: TcpStream, from: SocketAddrV4, service: &Service) {
                 written = stream.write_all(&payload.to_bytes());
             }
         });
+        if written.is_err() {
+            service.unsent();
+        }
         if written.is_err() || service.is_over() {
             return;
         }

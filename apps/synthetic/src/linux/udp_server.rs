@@ -86,8 +86,10 @@ fn answer(
     match Payload::parse(&buf[..len]) {
         Some(payload) => {
             service.serve(payload.work, from, to);
-            // An answer that cannot be sent is lost, as on the way.
-            let _ = socket.send_to(&buf[..len], from);
+            // Lost, as on the way.
+            if socket.send_to(&buf[..len], from).is_err() {
+                service.unsent();
+            }
         }
         None => service.malformed(),
     }
