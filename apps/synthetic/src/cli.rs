@@ -123,9 +123,10 @@ pub struct ClientArgs {
     /// Seconds without any answer after which the server is taken for dead
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub patience: Duration,
-    /// linux-client: sleep until so long before a request is due, then stay awake
-    #[arg(long, value_name = "US", default_value_t = 50)]
-    pub spin_us: u32,
+    /// Microseconds that a thread stays awake: linux-client, before a request is due (50 by
+    /// default); runtime-client, before a kthread without work parks (0 by default)
+    #[arg(long, value_name = "US")]
+    pub spin_us: Option<u32>,
     /// Say how it goes on standard error, also where that is no terminal
     #[arg(long)]
     pub progress: bool,

@@ -20,6 +20,8 @@ use crate::run::Run;
 
 /// Descriptors for all but sockets.
 const OTHER_FILES: u64 = 64;
+/// Microseconds that a thread stays awake before a request is due.
+const SPIN_US: u32 = 50;
 /// Time between two tries to get a first answer.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -57,7 +59,7 @@ impl LinuxClient {
             transport: cli.transport,
             flows: job.flows.clone(),
             lanes: job.lanes,
-            spin: Duration::from_micros(cli.client.spin_us.into()),
+            spin: Duration::from_micros(cli.client.spin_us.unwrap_or(SPIN_US).into()),
             sockets: Vec::new(),
             threads: Vec::new(),
             trouble: Arc::default(),
