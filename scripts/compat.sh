@@ -34,3 +34,4 @@ trap restore EXIT
 [ "$pages" -ge 2800 ] || sysctl -qw vm.nr_hugepages=2800
 [ "$maps" -ge 262144 ] || sysctl -qw vm.max_map_count=262144
 cargo test -p compat-tests --test upstream --test upstream_synthetic -- --test-threads=1 "$@"
+cargo test -p calisto-synthetic --test upstream -- --test-threads=1 "$@"

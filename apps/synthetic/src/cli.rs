@@ -29,7 +29,7 @@ pub struct Cli {
     /// Say how long an iteration of --fakework takes here, and end (as -m work-bench)
     #[arg(long)]
     pub calibrate: bool,
-    /// Threads that send, or serve (linux-server)
+    /// Threads that send, or serve (linux-server; a runtime has --kthreads)
     #[arg(long, short, value_name = "T", default_value_t = 1)]
     pub threads: u16,
     /// udp or tcp
@@ -291,7 +291,7 @@ impl Cli {
         let job = Job {
             runs: self.runs(rate, start)?,
             service: Distribution::new(client.distribution, client.mean),
-            lanes: usize::from(self.threads).min(flows.sources() as usize),
+            lanes: self.lanes(&flows),
             flows,
             seed: client.seed.unwrap_or_else(clock_seed),
         };
@@ -305,6 +305,15 @@ impl Cli {
             }
         }
         Ok(job)
+    }
+
+    fn lanes(&self, flows: &Flows) -> usize {
+        let sources = flows.sources() as usize;
+        match (self.mode, self.transport) {
+            // Each connection is some kthread's, which one is not known beforehand.
+            (Some(Mode::RuntimeClient), Transport::Tcp) => sources,
+            _ => usize::from(self.threads).min(sources),
+        }
     }
 
     fn runs(&self, rate: f64, start: f64) -> Result<Vec<PlannedRun>, Failure> {

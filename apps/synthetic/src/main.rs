@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use calisto::terminal::{answer, one_line};
-use calisto_synthetic::cli::{Cli, Mode, Transport};
+use calisto_synthetic::cli::{Cli, Mode};
 use calisto_synthetic::error::Failure;
 use calisto_synthetic::json::Sink;
 use calisto_synthetic::linux::client::LinuxClient;
@@ -53,11 +53,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         }
         Mode::SpawnerServer => serve(cli, runtime::server::run),
         Mode::RuntimeClient => {
-            let mut job = cli.job()?;
-            if cli.transport == Transport::Tcp {
-                // Each connection is some kthread's, and no thread's.
-                job.lanes = job.flows.count() as usize;
-            }
+            let job = cli.job()?;
             let mut generator = RuntimeClient::start(cli, &job)?;
             client::run(cli, &job, &mut generator)
         }

@@ -36,20 +36,21 @@ impl UdpLane {
         lane: usize,
         lanes: usize,
     ) -> anyhow::Result<UdpLane> {
-        let open = |_| -> io::Result<UdpSocket> {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        let sources = flows.sources() as usize;
+        let open = |_| -> anyhow::Result<UdpSocket> {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+                .with_context(|| format!("cannot open {sources} sockets (see --flows)"))?;
             if connected {
-                socket.connect(server)?;
+                let reached = socket.connect(server);
+                reached.with_context(|| format!("there is no way to {server}"))?;
             }
             socket.set_nonblocking(true)?;
             Ok(socket)
         };
-        let sources = flows.sources() as usize;
         let sockets = (lane..sources)
             .step_by(lanes)
             .map(open)
-            .collect::<io::Result<Vec<UdpSocket>>>()
-            .with_context(|| format!("cannot open {sources} sockets (see --flows)"))?;
+            .collect::<anyhow::Result<Vec<UdpSocket>>>()?;
         let ready = match sockets.len() {
             1 => None,
             _ => {

@@ -234,8 +234,9 @@ impl App for ClientApp {
         if !self.send_pending(local, net) {
             return Next::Busy;
         }
-        let run = self.run.load_full();
-        let next = run.as_ref().and_then(|run| match self.transport {
+        let run = self.run.load();
+        let run = run.as_ref();
+        let next = run.and_then(|run| match self.transport {
             Transport::Udp => self.send_datagrams(local, net, run),
             Transport::Tcp => local.connections.send(net, run),
         });
