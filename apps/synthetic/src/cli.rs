@@ -380,3 +380,64 @@ fn neighbour(text: &str) -> Result<(Ipv4Addr, [u8; 6]), String> {
         .map_err(|_| format!("{ip:?} is no IPv4 address"))?;
     Ok((ip, mac(address)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(args: &str) -> Job {
+        let line = format!("synthetic 10.0.0.1:80 {args}");
+        let cli = Cli::try_parse_from(line.split_whitespace()).expect("good arguments");
+        cli.job().expect("a job")
+    }
+
+    fn measured(run: &PlannedRun) -> Phase {
+        *run.phases.last().expect("a phase")
+    }
+
+    #[test]
+    fn defaults_are_upstreams() {
+        let job = job("-m linux-client");
+        assert_eq!(job.runs.len(), 20);
+        for (n, run) in (1u32..).zip(&job.runs) {
+            let phase = measured(run);
+            assert!(
+                (phase.rate - 1000.0 * f64::from(n)).abs() < 1e-6,
+                "{phase:?}"
+            );
+            assert_eq!(phase.length, Duration::from_secs(10));
+            assert_eq!(run.phases.len(), 40, "a ramp of 4 s");
+        }
+        assert_eq!((job.lanes, job.flows.count()), (1, 1));
+        assert_eq!(job.service.name(), "zero");
+    }
+
+    #[test]
+    fn loads_are_between_the_first_and_the_last() {
+        let job = job("-m linux-client --start_mpps 0.1 --mpps 0.3 --samples 2 --warmup=7");
+        let rates: Vec<f64> = job
+            .runs
+            .iter()
+            .map(|run| measured(run).rate.round())
+            .collect();
+        assert_eq!(rates, [3e5, 3e5, 3e5, 2e5, 3e5], "three of warming up");
+        let samples: Vec<u32> = job.runs.iter().map(|run| run.sample).collect();
+        assert_eq!(samples, [0, 0, 0, 1, 2]);
+        assert_eq!(measured(&job.runs[0]).length, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn lanes_are_threads_or_connections_of_a_runtime() {
+        for (args, flows, lanes) in [
+            ("-m linux-client -t 3 --ports 2", 6, 3),
+            ("-m linux-client -t 3 --flows 2", 2, 2),
+            ("-m linux-client -t 3 --flows 10 --ports 10", 10, 1),
+            ("-m linux-client -t 3 --flows 10 --transport tcp", 10, 3),
+            ("-m runtime-client -t 3 --flows 10", 10, 3),
+            ("-m runtime-client -t 3 --flows 10 --transport TCP", 10, 10),
+        ] {
+            let job = job(args);
+            assert_eq!((job.flows.count(), job.lanes), (flows, lanes), "{args}");
+        }
+    }
+}

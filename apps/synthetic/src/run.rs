@@ -19,8 +19,8 @@ use crate::payload::Payload;
 use crate::schedule::Request;
 
 /// How long after the schedule's end a request may still be sent: the last ones are
-/// always a little late.
-const SEND_GRACE: Duration = Duration::from_millis(100);
+/// always a little late, and on a busy machine more.
+const SEND_GRACE: Duration = Duration::from_millis(200);
 /// How long after the schedule's end answers count; upstream's.
 pub const ANSWER_GRACE: Duration = Duration::from_millis(500);
 
@@ -155,8 +155,7 @@ impl Run {
         let lane = &self.lanes[lane];
         loop {
             let at = lane.next.load(Relaxed);
-            let late = now_ns > self.end_ns + nanos(SEND_GRACE);
-            if at >= lane.range.end || late || self.stopped.load(Relaxed) {
+            if at >= lane.range.end || !self.may_send(now_ns) {
                 return Turn::Over;
             }
             let due = self.requests[at as usize].due_ns;
@@ -168,11 +167,40 @@ impl Run {
                 .next
                 .compare_exchange_weak(at, at + 1, Relaxed, Relaxed);
             if claim.is_ok() && now_ns - due <= self.late_limit_ns {
-                self.slots[at as usize].sent.store(now_ns, Relaxed);
-                lane.sent.fetch_add(1, Relaxed);
+                self.stamp(at, now_ns);
                 return Turn::Send(at);
             }
         }
+    }
+
+    /// Takes a request again that was [given back](Self::give_back), unless it is too late.
+    pub fn retake(&self, request: u32, now_ns: u64) -> bool {
+        let late = now_ns - self.requests[request as usize].due_ns;
+        let is_taken = self.may_send(now_ns) && late <= self.late_limit_ns;
+        if is_taken {
+            self.stamp(request, now_ns);
+        }
+        is_taken
+    }
+
+    /// Takes back that a request was sent: there was no room for it.
+    pub fn give_back(&self, request: u32) {
+        self.slots[request as usize].sent.store(0, Relaxed);
+        self.lane(request).sent.fetch_sub(1, Relaxed);
+    }
+
+    fn may_send(&self, now_ns: u64) -> bool {
+        now_ns <= self.end_ns + nanos(SEND_GRACE) && !self.stopped.load(Relaxed)
+    }
+
+    fn stamp(&self, request: u32, now_ns: u64) {
+        self.slots[request as usize].sent.store(now_ns, Relaxed);
+        self.lane(request).sent.fetch_add(1, Relaxed);
+    }
+
+    fn lane(&self, request: u32) -> &Lane {
+        let flow = self.requests[request as usize].flow;
+        &self.lanes[lane_of(&self.flows, self.lanes.len(), flow)]
     }
 
     /// The flow of a request, and what to send.
@@ -182,22 +210,15 @@ impl Run {
         (flow, Payload { work, index })
     }
 
-    /// Takes back that a request was sent.
-    pub fn not_sent(&self, request: u32) {
-        self.slots[request as usize].sent.store(0, Relaxed);
-        let flow = self.requests[request as usize].flow;
-        self.lanes[lane_of(&self.flows, self.lanes.len(), flow)]
-            .sent
-            .fetch_sub(1, Relaxed);
-    }
-
     /// Records an answer. True if it is the first to a request of this run.
     pub fn answered(&self, index: u64, now_ns: u64) -> bool {
         if index >> 32 != u64::from(self.number) {
             return false;
         }
-        let request = crate::num::size(index & u64::from(u32::MAX));
-        let Some(slot) = self.slots.get(request) else {
+        let Ok(request) = u32::try_from(index & u64::from(u32::MAX)) else {
+            return false;
+        };
+        let Some(slot) = self.slots.get(request as usize) else {
             return false;
         };
         // Relaxed: results are read after the threads were joined, or as numbers only.
@@ -207,10 +228,7 @@ impl Run {
                 .compare_exchange(0, now_ns, Relaxed, Relaxed)
                 .is_ok();
         if first {
-            let flow = self.requests[request].flow;
-            self.lanes[lane_of(&self.flows, self.lanes.len(), flow)]
-                .answered
-                .fetch_add(1, Relaxed);
+            self.lane(request).answered.fetch_add(1, Relaxed);
         }
         first
     }
@@ -346,6 +364,24 @@ mod tests {
             .filter(|o| o.sent_ns.is_some())
             .count();
         assert_eq!(sent, 2);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_sent_later_or_never() {
+        let run = run(1, None);
+        assert_eq!(run.take(0, 5), Turn::Send(0));
+        run.give_back(0);
+        assert_eq!(run.counts(), (0, 0));
+        assert!(!run.answered(3 << 32, 6), "not sent");
+        assert!(run.retake(0, 7));
+        assert!(run.answered(3 << 32, 9));
+        let first = run.outcomes(&(0..1))[0];
+        assert_eq!((first.sent_ns, first.answered_ns), (Some(7), Some(9)));
+        assert_eq!(run.take(0, 10), Turn::Send(1));
+        run.give_back(1);
+        run.stop();
+        assert!(!run.retake(1, 11));
+        assert_eq!(run.counts(), (1, 1));
     }
 
     #[test]

@@ -71,8 +71,8 @@ fn tcp_answers_all() {
 fn a_hundred_thousand_flows_on_four_kthreads() {
     let Some((rows, report)) = measure(
         "synthetic with many flows",
-        "--kthreads 4 --guaranteed 2 --fakework flowmem:64:100000 --ports 10",
-        "--kthreads 2 --threads 2 --flows 100000 --ports 10",
+        "--kthreads 4 --guaranteed 2 --fakework flowmem:64:100000 --ports 10 --mac 02:00:00:00:00:02",
+        "--kthreads 2 --threads 2 --flows 100000 --ports 10 --peer-mac 02:00:00:00:00:02",
     ) else {
         return;
     };

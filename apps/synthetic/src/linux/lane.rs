@@ -57,13 +57,13 @@ pub(super) fn drive(
     let mut pending = None;
     while !run.is_over() {
         let turn = match pending.take() {
-            Some(request) => Turn::Send(request),
-            None => run.take(lane, run.now()),
+            Some(request) if run.retake(request, run.now()) => Turn::Send(request),
+            _ => run.take(lane, run.now()),
         };
         if let Turn::Send(request) = turn {
             let (flow, payload) = run.request(request);
             if !sockets.send(flow, payload)? {
-                // Late rather than never.
+                run.give_back(request);
                 pending = Some(request);
                 std::thread::yield_now();
             }
@@ -81,9 +81,6 @@ pub(super) fn drive(
         if taken == 0 && !matches!(turn, Turn::Send(_)) {
             rest(run, turn, sockets, spin)?;
         }
-    }
-    if let Some(request) = pending {
-        run.not_sent(request);
     }
     Ok(())
 }

@@ -112,6 +112,7 @@ impl ClientApp {
                     Turn::Send(request) => {
                         let (flow, payload) = run.request(request);
                         if !self.send_datagram(net, flow, payload) {
+                            run.give_back(request);
                             local.pending = Some((Arc::clone(run), request));
                             return Some(0);
                         }
@@ -136,9 +137,8 @@ impl ClientApp {
             return true;
         };
         let (flow, payload) = run.request(request);
-        if run.is_over() {
-            run.not_sent(request);
-        } else if !self.send_datagram(net, flow, payload) {
+        if run.retake(request, run.now()) && !self.send_datagram(net, flow, payload) {
+            run.give_back(request);
             local.pending = Some((run, request));
             return false;
         }
