@@ -123,6 +123,9 @@ pub struct ClientArgs {
     /// Seconds without any answer after which the server is taken for dead
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub patience: Duration,
+    /// Seconds after a sample in which answers still count
+    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
+    pub grace: Duration,
     /// Microseconds that a thread stays awake: linux-client, before a request is due (50 by
     /// default); runtime-client, before a kthread without work parks (0 by default)
     #[arg(long, value_name = "US")]

@@ -21,9 +21,6 @@ use crate::schedule::Request;
 /// How long after the schedule's end a request may still be sent: the last ones are
 /// always a little late, and on a busy machine more.
 const SEND_GRACE: Duration = Duration::from_millis(200);
-/// How long after the schedule's end answers count; upstream's.
-pub const ANSWER_GRACE: Duration = Duration::from_millis(500);
-
 /// A run under way, or just ended.
 #[derive(Debug)]
 pub struct Run {
@@ -36,8 +33,17 @@ pub struct Run {
     slots: Box<[Slot]>,
     lanes: Vec<CachePadded<Lane>>,
     end_ns: u64,
-    late_limit_ns: u64,
+    limits: Limits,
     stopped: AtomicBool,
+}
+
+/// What is too late.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Requests that are further behind time are not sent; `None`: all are.
+    pub late: Option<Duration>,
+    /// How long after the schedule's end answers count.
+    pub grace: Duration,
 }
 
 /// When a request was sent and answered, in nanoseconds from the start; 0: it was not.
@@ -80,7 +86,7 @@ pub struct Outcome {
 
 impl Run {
     /// Starts the clock of a run. `number` is unlike that of earlier runs, `end_ns` the end
-    /// of the schedule; requests more than `late_limit` behind time are not sent.
+    /// of the schedule.
     ///
     /// # Panics
     /// When there are 2^32 requests, which [`MAX_REQUESTS`](crate::schedule::MAX_REQUESTS) excludes.
@@ -90,7 +96,7 @@ impl Run {
         flows: Flows,
         lanes: usize,
         end_ns: u64,
-        late_limit: Option<Duration>,
+        limits: Limits,
     ) -> Run {
         let lane_of = |r: &Request| lane_of(&flows, lanes, r.flow);
         if lanes > 1 {
@@ -120,7 +126,7 @@ impl Run {
             slots,
             lanes,
             end_ns,
-            late_limit_ns: late_limit.map_or(u64::MAX, nanos),
+            limits,
             stopped: AtomicBool::new(false),
         }
     }
@@ -166,7 +172,7 @@ impl Run {
             let claim = lane
                 .next
                 .compare_exchange_weak(at, at + 1, Relaxed, Relaxed);
-            if claim.is_ok() && now_ns - due <= self.late_limit_ns {
+            if claim.is_ok() && self.in_time(due, now_ns) {
                 self.stamp(at, now_ns);
                 return Turn::Send(at);
             }
@@ -175,8 +181,8 @@ impl Run {
 
     /// Takes a request again that was [given back](Self::give_back), unless it is too late.
     pub fn retake(&self, request: u32, now_ns: u64) -> bool {
-        let late = now_ns - self.requests[request as usize].due_ns;
-        let is_taken = self.may_send(now_ns) && late <= self.late_limit_ns;
+        let due = self.requests[request as usize].due_ns;
+        let is_taken = self.may_send(now_ns) && self.in_time(due, now_ns);
         if is_taken {
             self.stamp(request, now_ns);
         }
@@ -191,6 +197,11 @@ impl Run {
 
     fn may_send(&self, now_ns: u64) -> bool {
         now_ns <= self.end_ns + nanos(SEND_GRACE) && !self.stopped.load(Relaxed)
+    }
+
+    fn in_time(&self, due_ns: u64, now_ns: u64) -> bool {
+        let late = now_ns.saturating_sub(due_ns);
+        self.limits.late.is_none_or(|limit| late <= nanos(limit))
     }
 
     fn stamp(&self, request: u32, now_ns: u64) {
@@ -245,7 +256,7 @@ impl Run {
 
     /// When answers cease to count, in nanoseconds from the start.
     pub fn over_ns(&self) -> u64 {
-        self.end_ns + nanos(ANSWER_GRACE)
+        self.end_ns.saturating_add(nanos(self.limits.grace))
     }
 
     /// True when the schedule has ended and every request sent was answered.
@@ -294,7 +305,8 @@ fn slot_number(at: usize) -> u32 {
 mod tests {
     use super::*;
 
-    fn run(lanes: usize, late_limit: Option<Duration>) -> Run {
+    fn run(lanes: usize, late: Option<Duration>) -> Run {
+        let grace = Duration::from_millis(500);
         let flows = Flows::new(4, 1, true, None).expect("good");
         let requests = (0u32..100)
             .map(|i| Request {
@@ -303,7 +315,7 @@ mod tests {
                 flow: i % 4,
             })
             .collect();
-        Run::start(3, requests, flows, lanes, 1000, late_limit)
+        Run::start(3, requests, flows, lanes, 1000, Limits { late, grace })
     }
 
     #[test]

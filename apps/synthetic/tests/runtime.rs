@@ -13,7 +13,7 @@ use compat_tests::child::Child;
 
 const ADDR: &str = "10.0.0.2:5000";
 /// A client that takes two seconds.
-const QUICK: &str = "-m runtime-client --ip 10.0.0.3 --rampup 0 --pause 0 --runtime 1 --mpps 0.002 --samples 2 --patience 20";
+const QUICK: &str = "-m runtime-client --ip 10.0.0.3 --rampup 0 --pause 0 --runtime 1 --mpps 0.002 --samples 2 --patience 20 --grace 60";
 
 fn start(host: &Host, args: &str) -> Child {
     let mut command = host.command(env!("CARGO_BIN_EXE_synthetic"));
@@ -38,7 +38,8 @@ fn measure(case: &str, server: &str, client: &str) -> Option<(Vec<Row>, serde_js
 
 fn assert_all_answered(rows: &[Row]) {
     for row in rows {
-        assert_eq!((row.dropped, row.never_sent), (0, 0), "{rows:?}");
+        // Not what was never sent: that depends on how busy the machine is.
+        assert_eq!(row.dropped, 0, "{rows:?}");
     }
 }
 

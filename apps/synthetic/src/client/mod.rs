@@ -12,7 +12,7 @@ use crate::cli::{Cli, Job, PlannedRun};
 use crate::error::Failure;
 use crate::json::{Load, SampleObject, Sink};
 use crate::output::{self, HEADER};
-use crate::run::Run;
+use crate::run::{Limits, Run};
 use crate::sample::{Sample, TimedFrom};
 use crate::schedule;
 use progress::Progress;
@@ -115,9 +115,12 @@ impl Client<'_> {
         let requests = schedule::draw(&planned.phases, self.job.service, &self.job.flows, seed);
         self.generator.connect(patience)?;
         self.runs += 1;
-        let late_limit = match self.cli.client.timed_from {
-            TimedFrom::Due => None,
-            TimedFrom::Sent => Some(UPSTREAM_LATE_LIMIT),
+        let limits = Limits {
+            late: match self.cli.client.timed_from {
+                TimedFrom::Due => None,
+                TimedFrom::Sent => Some(UPSTREAM_LATE_LIMIT),
+            },
+            grace: self.cli.client.grace,
         };
         let run = Arc::new(Run::start(
             self.runs,
@@ -125,7 +128,7 @@ impl Client<'_> {
             self.job.flows.clone(),
             self.job.lanes,
             bounds.last().map_or(0, |b| b.end),
-            late_limit,
+            limits,
         ));
         self.progress.begin(planned.sample, self.cli.client.samples);
         let begun = self.generator.begin(&run);
