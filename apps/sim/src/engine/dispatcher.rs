@@ -1,0 +1,450 @@
+//! The polling core: the loop of iokernel/dataplane/mod.rs, in stages that take time.
+//!
+//! ```text
+//!   receive 64 -> every 5 us: arbiter -> 64 commands -> send 64 -> completions -> again
+//! ```
+//!
+//! A stage reads what there is when it begins and does everything when it ends; stages
+//! without work take no time. With nothing to do the loop turns idly, which is not simulated
+//! turn by turn: whatever comes is found after half of an idle turn, the mean. Commands and
+//! packets to be sent are taken in the order in which they were written, not kthread by kthread.
+//!
+//! # Ticks that are left out
+//!
+//! Two ticks in a row without a decision, before and between which no queue and no core changed,
+//! are followed by more of the same until something changes, unless a parked kthread has
+//! messages (the arbiter looks after one such kthread a tick). Those are not carried out; only the
+//! time they take is kept: who comes in the middle of one waits for its end.
+
+use std::collections::VecDeque;
+
+use calisto::dataplane::ADJUST_INTERVAL;
+use calisto::ids::Micros;
+use calisto::port::RX_BURST_SIZE;
+use calisto::steering::Policy;
+
+use super::kthread::Message;
+use super::proc::{ProcSim, index};
+use super::{InFlight, Sim, span};
+use crate::scenario::Scenario;
+
+/// Packets received at once.
+pub(super) const RX_BURST: usize = RX_BURST_SIZE;
+/// Commands, packets to be sent: at once.
+const BURST: usize = 64;
+/// Completions at once.
+const DONE_BURST: usize = 256;
+/// Time between ticks, nanoseconds.
+const TICK_NS: u64 = ADJUST_INTERVAL.0 * 1000;
+/// Table of `buckets`, bytes.
+const BUCKET_BYTES: u64 = 128 << 10;
+
+/// What a runtime tells the dispatcher.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Command {
+    /// A packet's buffer comes back.
+    Returned,
+    /// A kthread parked; with `join` another is to take over what it left.
+    Park { proc: u16, kthread: u16, join: bool },
+}
+
+/// What the dispatcher is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Idle,
+    Receive,
+    Received(usize),
+    Adjust,
+    Adjusted,
+    Commands,
+    Commanded(usize),
+    Send,
+    Sent(usize),
+    Done,
+    DoneWith(usize),
+}
+
+/// The dispatcher.
+#[derive(Debug)]
+pub(super) struct Dispatcher {
+    stage: Stage,
+    /// When it goes on.
+    pub(super) at: u64,
+    /// Nanoseconds by which it is behind the event that is being handled.
+    pub(super) lag: f64,
+    worked: bool,
+    /// Half of an idle turn.
+    pub(super) found_after: u64,
+    pub(super) nic: VecDeque<InFlight>,
+    /// These with the time from which it finds them.
+    commands: VecDeque<(u64, Command)>,
+    to_send: VecDeque<(u64, u32, u16)>,
+    done: VecDeque<(u64, u16, u16)>,
+    next_tick: u64,
+    /// When the last tick began, if it was left out.
+    left_out: Option<u64>,
+    /// The time of the last tick.
+    pub(super) clock: Micros,
+    /// Ticks since anything changed.
+    still: u32,
+    house_turn: usize,
+    steer_ns: f64,
+    line_bytes: Vec<u64>,
+    /// Nanoseconds of stages that did something.
+    pub(super) busy_ns: f64,
+}
+
+impl Dispatcher {
+    pub(super) fn new(scenario: &Scenario, procs: &[ProcSim]) -> Dispatcher {
+        let d = &scenario.machine.dispatcher;
+        let steer = &d.steer;
+        let policy = scenario.steering.policy;
+        let guard = if scenario.steering.order_guard {
+            steer.guard_ns
+        } else {
+            0.0
+        };
+        let ns = match policy {
+            Policy::Modulo => steer.modulo_ns,
+            Policy::KthreadTable => steer.kthread_table_ns,
+            Policy::FlowTable => steer.flow_table_ns,
+            Policy::Buckets => steer.buckets_ns,
+            _ => steer.hybrid_ns,
+        };
+        // A table's lines that are ever read: one a flow at most.
+        let line_bytes = procs.iter().map(|proc| match policy {
+            Policy::FlowTable => (proc.flows.len() as u64 * 64).min(proc.steering.bytes() as u64),
+            Policy::Buckets | Policy::Hybrid => BUCKET_BYTES,
+            _ => 0,
+        });
+        Dispatcher {
+            stage: Stage::Idle,
+            at: 0,
+            lag: 0.0,
+            worked: false,
+            found_after: span(d.poll_ns / 2.0),
+            nic: VecDeque::new(),
+            commands: VecDeque::new(),
+            to_send: VecDeque::new(),
+            done: VecDeque::new(),
+            next_tick: 0,
+            left_out: None,
+            clock: Micros(0),
+            still: 0,
+            house_turn: 0,
+            steer_ns: ns + guard,
+            line_bytes: line_bytes.collect(),
+            busy_ns: 0.0,
+        }
+    }
+
+    /// Packets in the NIC's ring.
+    pub(super) fn nic_len(&self) -> usize {
+        self.nic.len()
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a burst")]
+fn times(n: usize, ns: f64) -> f64 {
+    n as f64 * ns
+}
+
+impl Sim {
+    /// A queue or a core changed: the next tick may decide something.
+    pub(super) fn touch_queues(&mut self) {
+        self.dispatcher.still = 0;
+        if self.dispatcher.stage == Stage::Idle {
+            self.catch_up();
+            self.dispatcher.at = self.dispatcher.at.min(self.dispatcher.next_tick);
+        }
+    }
+
+    /// A runtime has written a command.
+    pub(super) fn command(&mut self, command: Command) {
+        let found = self.now + self.dispatcher.found_after;
+        self.dispatcher.commands.push_back((found, command));
+        self.nudge(found);
+    }
+
+    /// A runtime has a packet to be sent.
+    pub(super) fn reply(&mut self, packet: u32, kthread: usize) {
+        let found = self.now + self.dispatcher.found_after;
+        let packet = (found, packet, index(kthread));
+        self.dispatcher.to_send.push_back(packet);
+        self.nudge(found);
+    }
+
+    fn nudge(&mut self, at: u64) {
+        if self.dispatcher.stage == Stage::Idle {
+            self.dispatcher.at = self.dispatcher.at.min(at);
+        }
+    }
+
+    /// The dispatcher goes on: it ends a stage, and begins the next that takes time.
+    pub(super) fn dispatch(&mut self) {
+        loop {
+            self.dispatcher.lag = 0.0;
+            let stage = self.dispatcher.stage;
+            let next = self.stage(stage);
+            self.dispatcher.stage = next;
+            if next == Stage::Idle {
+                self.dispatcher.at = self.next_for_dispatcher();
+                return;
+            }
+            let took = span(self.dispatcher.lag);
+            if took > 0 {
+                self.dispatcher.busy_ns += self.dispatcher.lag;
+                self.dispatcher.at = self.now + took;
+                return;
+            }
+        }
+    }
+
+    /// Ends a stage, or begins one; the next. What it takes is in `lag`.
+    fn stage(&mut self, stage: Stage) -> Stage {
+        let d = self.machine.dispatcher;
+        match stage {
+            Stage::Idle => {
+                self.catch_up();
+                #[allow(clippy::cast_precision_loss, reason = "the length of a tick")]
+                {
+                    self.dispatcher.lag = self.tick_in_progress() as f64;
+                }
+                Stage::Receive
+            }
+            Stage::Receive => {
+                self.dispatcher.worked = false;
+                self.pull();
+                match self.dispatcher.nic.len().min(RX_BURST) {
+                    0 => Stage::Adjust,
+                    n => {
+                        self.dispatcher.lag = d.rx_burst_ns
+                            + times(n, d.rx_packet_ns + self.dispatcher.steer_ns)
+                            + self.lines_ns(n);
+                        Stage::Received(n)
+                    }
+                }
+            }
+            Stage::Received(n) => {
+                self.dispatcher.worked = true;
+                self.steer(n);
+                Stage::Adjust
+            }
+            Stage::Adjust if self.now < self.dispatcher.next_tick => Stage::Commands,
+            Stage::Adjust => {
+                self.dispatcher.next_tick = self.now + TICK_NS;
+                self.dispatcher.left_out = None;
+                self.housekeep(self.now);
+                self.dispatcher.lag = self.tick_ns();
+                self.dispatcher.still += 1;
+                self.look_at_waits();
+                self.tick(Micros(self.now / 1000));
+                Stage::Adjusted
+            }
+            Stage::Adjusted => Stage::Commands,
+            Stage::Commands => match ready(&self.dispatcher.commands, self.now, |c| c.0, BURST) {
+                0 => Stage::Send,
+                n => {
+                    self.dispatcher.lag = times(n, d.command_ns);
+                    Stage::Commanded(n)
+                }
+            },
+            Stage::Commanded(n) => {
+                self.dispatcher.worked = true;
+                for _ in 0..n {
+                    let command = self.dispatcher.commands.pop_front();
+                    if let Some((
+                        _,
+                        Command::Park {
+                            proc,
+                            kthread,
+                            join,
+                        },
+                    )) = command
+                    {
+                        self.parked(proc.into(), kthread.into(), join);
+                    }
+                }
+                Stage::Send
+            }
+            Stage::Send => match ready(&self.dispatcher.to_send, self.now, |s| s.0, BURST) {
+                0 => Stage::Done,
+                n => {
+                    self.dispatcher.lag = times(n, d.tx_packet_ns);
+                    Stage::Sent(n)
+                }
+            },
+            Stage::Sent(n) => {
+                self.dispatcher.worked = true;
+                self.sent(n);
+                Stage::Done
+            }
+            Stage::Done => match ready(&self.dispatcher.done, self.now, |d| d.0, DONE_BURST) {
+                0 => self.turn_ended(),
+                n => {
+                    self.dispatcher.lag = times(n, d.completion_ns);
+                    Stage::DoneWith(n)
+                }
+            },
+            Stage::DoneWith(n) => {
+                self.dispatcher.worked = true;
+                for _ in 0..n {
+                    if let Some((_, proc, kthread)) = self.dispatcher.done.pop_front() {
+                        self.complete(proc.into(), kthread.into());
+                    }
+                }
+                self.turn_ended()
+            }
+        }
+    }
+
+    fn turn_ended(&self) -> Stage {
+        if self.dispatcher.worked {
+            Stage::Receive
+        } else {
+            Stage::Idle
+        }
+    }
+
+    /// Replies leave, one after the other, the last now.
+    fn sent(&mut self, n: usize) {
+        let d = self.machine.dispatcher;
+        for i in 0..n {
+            let Some((_, number, kthread)) = self.dispatcher.to_send.pop_front() else {
+                return;
+            };
+            let left = self.now - span(times(n - 1 - i, d.tx_packet_ns));
+            let packet = self.packets[number as usize];
+            self.free.push(number);
+            let meter = &mut self.procs[usize::from(packet.proc)].meter;
+            meter.ends.answered += 1;
+            if packet.counts {
+                meter.answered(left - packet.at);
+            }
+            let found = left + span(d.tx_done_ns) + self.dispatcher.found_after;
+            self.dispatcher
+                .done
+                .push_back((found, packet.proc, kthread));
+        }
+    }
+
+    /// Tells a runtime that its packet was sent (iokernel/dataplane/completions.rs).
+    fn complete(&mut self, p: usize, k: usize) {
+        let kthread = calisto::ids::KthreadIdx(index(k));
+        if self.arbiter.is_active(Sim::slot(p), kthread) {
+            self.send(p, k, Message::Complete);
+        } else {
+            self.send_to_any(p, Message::Complete);
+        }
+    }
+
+    /// Waiting for lines of the flow table in a burst of `n`.
+    fn lines_ns(&self, n: usize) -> f64 {
+        let proc = usize::from(self.dispatcher.nic[0].proc);
+        let bytes = self.dispatcher.line_bytes[proc];
+        if bytes == 0 {
+            return 0.0;
+        }
+        let one = self.caches.own_line_ns(bytes);
+        one + times(n - 1, one / self.machine.dispatcher.lines_at_once)
+    }
+
+    fn tick_ns(&self) -> f64 {
+        let d = &self.machine.dispatcher;
+        let procs = 0..self.procs.len();
+        let active: usize = procs.map(|p| self.arbiter.active(Sim::slot(p)).len()).sum();
+        d.tick_ns + times(active, d.tick_kthread_ns)
+    }
+
+    /// A little of what need not be done at once, for one runtime, another each time.
+    fn housekeep(&mut self, now: u64) {
+        self.dispatcher.clock = Micros(now / 1000);
+        self.dispatcher.house_turn += 1;
+        if self.dispatcher.house_turn >= self.procs.len() {
+            self.dispatcher.house_turn = 0;
+        }
+        let proc = &mut self.procs[self.dispatcher.house_turn];
+        let kthreads = &proc.kthreads;
+        proc.steering
+            .housekeep(self.dispatcher.clock, &proc.stats, |k| {
+                kthreads[k.index()].received
+            });
+        proc.steering.flush(&proc.stats);
+    }
+
+    /// True if ticks are left out.
+    fn is_still(&self) -> bool {
+        self.skip_idle_ticks && self.dispatcher.still >= 3
+    }
+
+    /// Ticks that were left out, up to the last before now.
+    fn catch_up(&mut self) {
+        if !self.skip_idle_ticks {
+            return;
+        }
+        while self.dispatcher.next_tick < self.now {
+            self.housekeep(self.dispatcher.next_tick);
+            self.dispatcher.left_out = Some(self.dispatcher.next_tick);
+            self.dispatcher.next_tick += TICK_NS;
+        }
+    }
+
+    /// Time until a tick that was left out would have ended.
+    fn tick_in_progress(&self) -> u64 {
+        let ends = self
+            .dispatcher
+            .left_out
+            .map(|began| began + span(self.tick_ns()));
+        ends.unwrap_or(0).saturating_sub(self.now)
+    }
+
+    /// When the idle dispatcher has something to do.
+    fn next_for_dispatcher(&mut self) -> u64 {
+        let front = |at: Option<u64>| at.unwrap_or(u64::MAX);
+        let d = &self.dispatcher;
+        let tick = if self.is_still() && !self.is_left_behind() {
+            u64::MAX
+        } else {
+            d.next_tick
+        };
+        [
+            self.next_arrival(),
+            front(d.commands.front().map(|c| c.0)),
+            front(d.to_send.front().map(|s| s.0)),
+            front(d.done.front().map(|d| d.0)),
+            tick,
+        ]
+        .into_iter()
+        .min()
+        .unwrap_or(u64::MAX)
+        .max(self.now)
+    }
+
+    /// True if a parked kthread has messages.
+    fn is_left_behind(&self) -> bool {
+        let mut kthreads = self.procs.iter().flat_map(|proc| &proc.kthreads);
+        kthreads.any(|k| k.parked && !k.rxq.is_empty())
+    }
+
+    /// How long something has waited although a core is idle and its runtime could take it.
+    fn look_at_waits(&mut self) {
+        let Some(idle_since) = self.window.idle_since else {
+            return;
+        };
+        for (at, proc) in self.procs.iter().enumerate() {
+            let active = self.arbiter.active(Sim::slot(at)).len();
+            if proc.waiting == 0 || active == proc.kthreads.len() {
+                continue;
+            }
+            let waits = proc.kthreads.iter().filter_map(|k| k.waiting_since());
+            let longest = waits.map(|since| self.now - since.max(idle_since)).max();
+            let most = &mut self.window.idle_while_waiting;
+            *most = (*most).max(longest.unwrap_or(0));
+        }
+    }
+}
+
+/// How many of the first were written long enough ago to be found, `most` at most.
+fn ready<T>(queue: &VecDeque<T>, now: u64, at: impl Fn(&T) -> u64, most: usize) -> usize {
+    queue.iter().take(most).take_while(|x| at(x) <= now).count()
+}

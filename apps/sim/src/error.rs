@@ -1,0 +1,33 @@
+//! What can be wrong with a simulation before it runs.
+
+use std::path::PathBuf;
+
+/// Why a scenario is not simulated. Each is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum SimError {
+    /// The scenario cannot be.
+    #[error("scenario: {0}")]
+    Scenario(String),
+    /// The machine cannot be.
+    #[error("machine: {0}")]
+    Machine(String),
+    /// No policy has the name.
+    #[error(
+        "no policy '{0}': modulo, kthread-table, flow-table, buckets, hybrid; the last three also with -strict, -guard behind"
+    )]
+    UnknownPolicy(String),
+    /// A file is not what it should be.
+    #[error("{0}")]
+    Toml(String),
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// There is no memory for a table.
+    #[error("no memory for steering: {0}")]
+    Memory(#[from] std::io::Error),
+}
