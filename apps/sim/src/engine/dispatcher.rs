@@ -48,20 +48,26 @@ pub(super) enum Command {
     Park { proc: u16, kthread: u16, join: bool },
 }
 
+/// The stages of a turn, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Receive,
+    Adjust,
+    Command,
+    Send,
+    Done,
+    End,
+}
+
 /// What the dispatcher is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// It turns idly.
     Idle,
-    Receive,
-    Received(usize),
-    Adjust,
-    Adjusted,
-    Commands,
-    Commanded(usize),
-    Send,
-    Sent(usize),
-    Done,
-    DoneWith(usize),
+    /// It comes to that step.
+    Before(Step),
+    /// It is at the step, with so many packets, commands or completions.
+    At(Step, usize),
 }
 
 /// The dispatcher.
@@ -180,140 +186,175 @@ impl Sim {
         }
     }
 
-    /// The dispatcher goes on: it ends a stage, and begins the next that takes time.
+    /// The dispatcher goes on: it ends a step, and begins the next that takes time.
     pub(super) fn dispatch(&mut self) {
         loop {
             self.dispatcher.lag = 0.0;
-            let stage = self.dispatcher.stage;
-            let next = self.stage(stage);
-            self.dispatcher.stage = next;
-            if next == Stage::Idle {
+            let next = match self.dispatcher.stage {
+                Stage::Idle => self.leave_idleness(),
+                Stage::Before(step) => step,
+                Stage::At(step, n) => self.end(step, n),
+            };
+            if self.takes_time(Stage::Before(next)) {
+                return;
+            }
+            let stage = match self.begin(next) {
+                Some((step, n)) => Stage::At(step, n),
+                None if self.dispatcher.worked && self.next_for_dispatcher() <= self.now => {
+                    Stage::Before(Step::Receive)
+                }
+                None => Stage::Idle,
+            };
+            if self.takes_time(stage) {
+                return;
+            }
+            if stage == Stage::Idle {
                 self.dispatcher.at = self.next_for_dispatcher();
                 return;
             }
-            let took = span(self.dispatcher.lag);
-            if took > 0 {
-                self.dispatcher.busy_ns += self.dispatcher.lag;
-                self.dispatcher.at = self.now + took;
-                return;
-            }
         }
     }
 
-    /// Ends a stage, or begins one; the next. What it takes is in `lag`.
-    fn stage(&mut self, stage: Stage) -> Stage {
-        let d = self.machine.dispatcher;
-        match stage {
-            Stage::Idle => {
-                self.catch_up();
-                #[allow(clippy::cast_precision_loss, reason = "the length of a tick")]
-                {
-                    self.dispatcher.lag = self.tick_in_progress() as f64;
-                }
-                Stage::Receive
-            }
-            Stage::Receive => {
-                self.dispatcher.worked = false;
-                self.pull();
-                match self.dispatcher.nic.len().min(RX_BURST) {
-                    0 => Stage::Adjust,
-                    n => {
-                        self.dispatcher.lag = d.rx_burst_ns
-                            + times(n, d.rx_packet_ns + self.dispatcher.steer_ns)
-                            + self.lines_ns(n);
-                        Stage::Received(n)
-                    }
-                }
-            }
-            Stage::Received(n) => {
-                self.dispatcher.worked = true;
-                self.steer(n);
-                Stage::Adjust
-            }
-            Stage::Adjust if self.now < self.dispatcher.next_tick => Stage::Commands,
-            Stage::Adjust => {
-                self.dispatcher.next_tick = self.now + TICK_NS;
-                self.dispatcher.left_out = None;
-                self.housekeep(self.now);
-                self.dispatcher.lag = self.tick_ns();
-                self.dispatcher.still += 1;
-                self.look_at_waits();
-                self.tick(Micros(self.now / 1000));
-                Stage::Adjusted
-            }
-            Stage::Adjusted => Stage::Commands,
-            Stage::Commands => match ready(&self.dispatcher.commands, self.now, |c| c.0, BURST) {
-                0 => Stage::Send,
-                n => {
-                    self.dispatcher.lag = times(n, d.command_ns);
-                    Stage::Commanded(n)
-                }
-            },
-            Stage::Commanded(n) => {
-                self.dispatcher.worked = true;
-                for _ in 0..n {
-                    let command = self.dispatcher.commands.pop_front();
-                    if let Some((
-                        _,
-                        Command::Park {
-                            proc,
-                            kthread,
-                            join,
-                        },
-                    )) = command
-                    {
-                        self.parked(proc.into(), kthread.into(), join);
-                    }
-                }
-                Stage::Send
-            }
-            Stage::Send => match ready(&self.dispatcher.to_send, self.now, |s| s.0, BURST) {
-                0 => Stage::Done,
-                n => {
-                    self.dispatcher.lag = times(n, d.tx_packet_ns);
-                    Stage::Sent(n)
-                }
-            },
-            Stage::Sent(n) => {
-                self.dispatcher.worked = true;
-                self.sent(n);
-                Stage::Done
-            }
-            Stage::Done => match ready(&self.dispatcher.done, self.now, |d| d.0, DONE_BURST) {
-                0 => self.turn_ended(),
-                n => {
-                    self.dispatcher.lag = times(n, d.completion_ns);
-                    Stage::DoneWith(n)
-                }
-            },
-            Stage::DoneWith(n) => {
-                self.dispatcher.worked = true;
-                for _ in 0..n {
-                    if let Some((_, proc, kthread)) = self.dispatcher.done.pop_front() {
-                        self.complete(proc.into(), kthread.into());
-                    }
-                }
-                self.turn_ended()
-            }
-        }
-    }
-
-    fn turn_ended(&self) -> Stage {
-        if self.dispatcher.worked {
-            Stage::Receive
+    /// Goes to a stage, and says whether it is only reached later, for something took time.
+    fn takes_time(&mut self, stage: Stage) -> bool {
+        self.dispatcher.stage = stage;
+        let took = if self.dispatcher.lag > 0.0 {
+            span(self.dispatcher.lag)
         } else {
-            Stage::Idle
+            0
+        };
+        self.dispatcher.busy_ns += self.dispatcher.lag;
+        self.dispatcher.at = self.now + took;
+        took > 0
+    }
+
+    fn leave_idleness(&mut self) -> Step {
+        self.catch_up();
+        #[allow(clippy::cast_precision_loss, reason = "the length of a tick")]
+        {
+            self.dispatcher.lag = self.tick_in_progress() as f64;
+        }
+        Step::Receive
+    }
+
+    /// Begins the first step from `from` on that has something to do. What it takes is in `lag`.
+    fn begin(&mut self, from: Step) -> Option<(Step, usize)> {
+        let now = self.now;
+        if from == Step::Receive {
+            self.dispatcher.worked = false;
+            self.pull();
+            let n = self.dispatcher.nic.len().min(RX_BURST);
+            if n > 0 {
+                let costs = &self.machine.dispatcher;
+                let each = costs.rx_packet_ns + self.dispatcher.steer_ns;
+                self.dispatcher.lag = costs.rx_burst_ns + times(n, each) + self.lines_ns(n);
+                return Some((Step::Receive, n));
+            }
+        }
+        if from <= Step::Adjust && now >= self.dispatcher.next_tick {
+            self.adjust();
+            return Some((Step::Adjust, 0));
+        }
+        let costs = &self.machine.dispatcher;
+        let d = &mut self.dispatcher;
+        let (step, n, each) = 'found: {
+            if from <= Step::Command {
+                let n = ready(&d.commands, now, |c| c.0, BURST);
+                if n > 0 {
+                    break 'found (Step::Command, n, costs.command_ns);
+                }
+            }
+            if from <= Step::Send {
+                let n = ready(&d.to_send, now, |s| s.0, BURST);
+                if n > 0 {
+                    break 'found (Step::Send, n, costs.tx_packet_ns);
+                }
+            }
+            if from <= Step::Done {
+                let n = ready(&d.done, now, |d| d.0, DONE_BURST);
+                if n > 0 {
+                    break 'found (Step::Done, n, costs.completion_ns);
+                }
+            }
+            return None;
+        };
+        d.lag = times(n, each);
+        Some((step, n))
+    }
+
+    /// Ends a step: what it was about takes effect. The step that follows.
+    fn end(&mut self, step: Step, n: usize) -> Step {
+        if step != Step::Adjust {
+            self.dispatcher.worked = true;
+        }
+        match step {
+            Step::Receive => {
+                self.steer(n);
+                Step::Adjust
+            }
+            Step::Adjust => Step::Command,
+            Step::Command => {
+                self.commands(n);
+                Step::Send
+            }
+            Step::Send => {
+                self.sent(n);
+                Step::Done
+            }
+            Step::Done | Step::End => {
+                self.completions(n);
+                Step::End
+            }
+        }
+    }
+
+    /// A tick: what it sees is how things are when it begins.
+    fn adjust(&mut self) {
+        self.dispatcher.next_tick = self.now + TICK_NS;
+        self.dispatcher.left_out = None;
+        self.housekeep(self.now);
+        self.dispatcher.lag = self.tick_ns();
+        self.dispatcher.still += 1;
+        self.look_at_waits();
+        self.tick(Micros(self.now / 1000));
+    }
+
+    fn commands(&mut self, n: usize) {
+        for _ in 0..n {
+            let command = self.dispatcher.commands.pop_front();
+            if let Some((
+                _,
+                Command::Park {
+                    proc,
+                    kthread,
+                    join,
+                },
+            )) = command
+            {
+                self.parked(proc.into(), kthread.into(), join);
+            }
+        }
+    }
+
+    fn completions(&mut self, n: usize) {
+        for _ in 0..n {
+            if let Some((_, proc, kthread)) = self.dispatcher.done.pop_front() {
+                self.complete(proc.into(), kthread.into());
+            }
         }
     }
 
     /// Replies leave, one after the other, the last now.
     fn sent(&mut self, n: usize) {
-        let d = self.machine.dispatcher;
+        let (tx_ns, done_ns) = (
+            self.machine.dispatcher.tx_packet_ns,
+            self.machine.dispatcher.tx_done_ns,
+        );
         for i in 0..n {
             let Some((_, number, kthread)) = self.dispatcher.to_send.pop_front() else {
                 return;
             };
-            let left = self.now - span(times(n - 1 - i, d.tx_packet_ns));
+            let left = self.now - span(times(n - 1 - i, tx_ns));
             let packet = self.packets[number as usize];
             self.free.push(number);
             let meter = &mut self.procs[usize::from(packet.proc)].meter;
@@ -321,7 +362,7 @@ impl Sim {
             if packet.counts {
                 meter.answered(left - packet.at);
             }
-            let found = left + span(d.tx_done_ns) + self.dispatcher.found_after;
+            let found = left + span(done_ns) + self.dispatcher.found_after;
             self.dispatcher
                 .done
                 .push_back((found, packet.proc, kthread));

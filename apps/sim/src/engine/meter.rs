@@ -10,6 +10,8 @@ use crate::scenario::Scenario;
 
 /// Batches for the confidence interval of the mean.
 const BATCHES: usize = 20;
+/// Longest latency that is told from longer ones: 1000 s.
+const LATENCY_MAX: u64 = 1_000_000_000_000;
 /// 97.5 % quantile of Student's t with 19 degrees of freedom.
 const T_19: f64 = 2.093;
 
@@ -53,7 +55,8 @@ impl Meter {
             last: None,
             active: 0.0,
             active_since: 0,
-            latencies: Histogram::new(3).expect("three digits are possible"),
+            latencies: Histogram::new_with_bounds(1, LATENCY_MAX, 3)
+                .expect("three digits of these are possible"),
             sum: 0.0,
             batches: Vec::with_capacity(2 * BATCHES),
             batch_size: 64,

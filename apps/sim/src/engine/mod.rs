@@ -143,6 +143,6 @@ fn span(ns: f64) -> u64 {
         clippy::cast_sign_loss,
         reason = "costs are checked to be 0 to 1e9"
     )]
-    let span = ns.round() as u64;
+    let span = (ns + 0.5) as u64;
     span
 }

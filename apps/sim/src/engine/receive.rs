@@ -41,6 +41,9 @@ impl Sim {
             .expect("a packet is due");
         let packet = *next;
         *next = stream.next();
+        // Of millions of flows few are in a cache: the next one's line is asked for now.
+        let flow = &raw const self.procs[p].flows[next.flow as usize];
+        calisto::hint::prefetch_read(flow);
 
         if self.window.pulled == self.window.warm_packets {
             self.open();
