@@ -24,6 +24,8 @@ mod error;
 mod machine;
 mod report;
 mod scenario;
+pub mod sweep;
+pub mod table;
 
 pub use engine::run;
 pub use error::SimError;

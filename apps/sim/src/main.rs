@@ -1,22 +1,21 @@
-//! `calisto-sim`: see the README.
-fn main() -> anyhow::Result<()> {
-    let mut scenario = calisto_sim::Scenario::default();
-    for label in [
-        "modulo",
-        "kthread-table",
-        "flow-table",
-        "flow-table-strict",
-        "buckets",
-        "hybrid",
-    ] {
-        scenario.steering = calisto_sim::Steering::from_label(label)?;
-        let start = std::time::Instant::now();
-        let report = calisto_sim::run(&scenario)?;
-        println!(
-            "{}\n{:?}",
-            serde_json::to_string_pretty(&report)?,
-            start.elapsed()
-        );
+//! `calisto-sim`: runs scenarios and prints tables. See the README beside this crate.
+
+mod cli;
+mod measure;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("calisto-sim: {error:#}");
+            // What the user asked for cannot be; everything else is a failure.
+            if error.is::<calisto_sim::SimError>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
     }
-    Ok(())
 }

@@ -1,0 +1,225 @@
+//! The command line.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use calisto_sim::sweep::{self, Axis};
+use calisto_sim::table::{self, Row};
+use calisto_sim::{Machine, Report, Scenario, SimError, Steering};
+use clap::{Args, Parser, Subcommand};
+
+use crate::measure;
+
+/// Simulates hosts under Calisto, with the daemon's own steering and core allocation.
+#[derive(Debug, Parser)]
+#[command(name = "calisto-sim", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a scenario, or many, and prints a table.
+    Run(RunArgs),
+    /// Prints a machine that comes along (m510, server64, vm2), as a file to start from.
+    Machine {
+        /// Its name.
+        name: String,
+    },
+    /// Measures this machine, and prints a machine file.
+    Measure(measure::Args),
+    /// Prints how many packets a second are simulated here.
+    Bench {
+        /// Packets of each run.
+        #[arg(long, default_value_t = 1_000_000)]
+        packets: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The scenario, TOML; without it the paper's: 700,000 flows, 10 cores, 14,000 packets a second.
+    scenario: Option<PathBuf>,
+    /// A machine by name, or a file; in place of the scenario's.
+    #[arg(long)]
+    machine: Option<String>,
+    /// modulo, kthread-table, flow-table, buckets, hybrid; with -strict, -guard behind; also
+    /// several times, or with commas.
+    #[arg(long = "policy", value_delimiter = ',')]
+    policies: Vec<String>,
+    /// A setting: load, utilisation, cores, flows, state, write, other, service, zipf, churn,
+    /// seed. Also several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// The same with several values, one run each: load=5000..14000..1000 or cores=2,4,8.
+    #[arg(long = "sweep", value_name = "KEY=VALUES")]
+    sweeps: Vec<String>,
+    /// Packets of each run.
+    #[arg(long)]
+    packets: Option<u64>,
+    /// Simulated seconds of each run, in place of a number of packets.
+    #[arg(long, conflicts_with = "packets")]
+    seconds: Option<f64>,
+    /// Runs each with so many seeds, from the scenario's on.
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// Writes the table as CSV, one line a run.
+    #[arg(long)]
+    csv: Option<PathBuf>,
+    /// Writes all reports as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// Does what the command line says.
+pub(crate) fn run() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Run(args) => run_all(&args),
+        Command::Machine { name } => {
+            let machine = Machine::load(&name)?;
+            print(&toml::to_string(&machine).context("cannot write a machine")?)
+        }
+        Command::Measure(args) => print(&measure::measure(&args)?),
+        Command::Bench { packets } => bench(packets),
+    }
+}
+
+/// Writes to standard output. Whoever reads may stop reading.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}
+
+fn read(path: &Path) -> Result<Scenario, SimError> {
+    let text = std::fs::read_to_string(path).map_err(|source| SimError::Read {
+        path: path.into(),
+        source,
+    })?;
+    Scenario::from_toml(&text)
+}
+
+fn run_all(args: &RunArgs) -> anyhow::Result<()> {
+    let mut base = match &args.scenario {
+        Some(path) => read(path)?,
+        None => Scenario::default(),
+    };
+    if let Some(machine) = &args.machine {
+        base.machine = Machine::load(machine)?;
+    }
+    if let Some(packets) = args.packets {
+        base.packets = packets;
+    }
+    if let Some(seconds) = args.seconds {
+        (base.seconds, base.packets) = (seconds, 0);
+    }
+    let parsed = |texts: &[String]| -> Result<Vec<Axis>, SimError> {
+        texts.iter().map(|text| Axis::parse(text)).collect()
+    };
+    for axis in parsed(&args.sets)? {
+        let [value] = axis.values[..] else {
+            let name = axis.key.name();
+            return Err(SimError::Scenario(format!("--set {name} takes one value")).into());
+        };
+        axis.key.set(&mut base, value);
+    }
+    let mut steerings = Vec::new();
+    for label in &args.policies {
+        let Steering {
+            policy,
+            strict,
+            order_guard,
+            ..
+        } = Steering::from_label(label)?;
+        steerings.push(Steering {
+            policy,
+            strict,
+            order_guard,
+            ..base.steering
+        });
+    }
+    if steerings.is_empty() {
+        steerings.push(base.steering);
+    }
+
+    let mut rows = Vec::new();
+    for point in sweep::combinations(&parsed(&args.sweeps)?) {
+        for steering in &steerings {
+            let mut scenario = base.clone();
+            scenario.steering = *steering;
+            for (key, value) in &point {
+                key.set(&mut scenario, *value);
+            }
+            let reports = seeds(&scenario, args.seeds)?;
+            let loaded = scenario
+                .procs
+                .iter()
+                .enumerate()
+                .filter(|p| p.1.load.is_some());
+            rows.extend(loaded.map(|(proc, _)| Row {
+                policy: steering.label(),
+                point: point.clone(),
+                proc,
+                reports: reports.clone(),
+            }));
+        }
+    }
+    if let Some(path) = &args.csv {
+        write(path, &table::csv(&rows))?;
+    }
+    if let Some(path) = &args.json {
+        let first = |row: &&Row| row.proc == rows[0].proc;
+        let all: Vec<&Report> = rows.iter().filter(first).flat_map(|r| &r.reports).collect();
+        write(path, &(serde_json::to_string_pretty(&all)? + "\n"))?;
+    }
+    print(&table::text(&rows))
+}
+
+fn seeds(scenario: &Scenario, count: u64) -> Result<Vec<Report>, SimError> {
+    let seeds = scenario.seed..scenario.seed + count.max(1);
+    seeds
+        .map(|seed| {
+            let mut scenario = scenario.clone();
+            scenario.seed = seed;
+            calisto_sim::run(&scenario)
+        })
+        .collect()
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn bench(packets: u64) -> anyhow::Result<()> {
+    let mut out = String::new();
+    for label in ["modulo", "flow-table", "buckets"] {
+        for (what, rate, flows) in [
+            (
+                "the paper's load, 14 thousand a second",
+                14_000.0,
+                700_000.0,
+            ),
+            ("700 thousand a second", 700_000.0, 700_000.0),
+            ("700 thousand a second, 10 million flows", 700_000.0, 1e7),
+        ] {
+            let mut scenario = Scenario {
+                packets,
+                steering: Steering::from_label(label)?,
+                ..Scenario::default()
+            };
+            sweep::Key::Flows.set(&mut scenario, flows);
+            sweep::Key::Load.set(&mut scenario, rate);
+            let start = Instant::now();
+            calisto_sim::run(&scenario)?;
+            let seconds = start.elapsed().as_secs_f64();
+            #[allow(clippy::cast_precision_loss, reason = "a number of packets")]
+            let speed = packets as f64 / seconds / 1e6;
+            out += &format!("{label}, {what}: {speed:.2} million packets a second\n");
+        }
+    }
+    print(&out)
+}
