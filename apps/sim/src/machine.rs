@@ -5,7 +5,7 @@
 //!
 //! Cores are numbered as Linux does on a machine with hyperthreads: `0 .. physical` and, if
 //! there are two threads to a core, `physical + i` is the sibling of `i`. The dispatcher has
-//! core 0, sibling and all. Runtime cores are taken in pairs, so with ten of them and
+//! the last physical core, sibling and all. Runtime cores are taken from 0 on, in pairs, so with ten of them and
 //! hyperthreads there are five physical cores.
 
 use std::path::Path;
@@ -320,7 +320,7 @@ impl Machine {
         } = self.topology;
         let taken = |i: u16| {
             let (pair, thread) = (i / threads, i % threads);
-            CoreId(pair + 1 + thread * physical)
+            CoreId(pair + thread * physical)
         };
         let mut cores: Vec<RuntimeCore> = (0..count)
             .map(|i| RuntimeCore {
@@ -357,8 +357,9 @@ impl Machine {
         {
             return refuse("2 physical cores at least, 1 or 2 threads, 1 socket at least");
         }
-        if u32::from(t.physical) * u32::from(t.threads) > 258 {
-            return refuse("256 cores for runtimes at most");
+        // Numbers of cores are below 256.
+        if t.physical > if t.threads == 1 { 257 } else { 128 } {
+            return refuse("257 physical cores at most, 128 if they have two threads");
         }
         let text = serde_json::to_value(self).map_err(|e| SimError::Machine(e.to_string()))?;
         if has_bad_number(&text) {
@@ -408,11 +409,11 @@ mod tests {
     fn cores_come_in_pairs_beside_the_dispatchers() {
         let cores = Machine::m510().cores(10);
         let ids: Vec<u16> = cores.iter().map(|c| c.core.0).collect();
-        assert_eq!(ids, [1, 2, 3, 4, 5, 9, 10, 11, 12, 13]);
-        assert_eq!(cores[0].sibling, Some(CoreId(9)));
+        assert_eq!(ids, [0, 1, 2, 3, 4, 8, 9, 10, 11, 12]);
+        assert_eq!(cores[0].sibling, Some(CoreId(8)));
         // An odd one has nobody beside it.
         let odd = Machine::m510().cores(3);
-        assert_eq!(odd[1].core, CoreId(2));
+        assert_eq!(odd[1].core, CoreId(1));
         assert_eq!(odd[1].sibling, None);
     }
 

@@ -234,6 +234,11 @@ impl Sim {
         {
             self.dispatcher.lag = self.tick_in_progress() as f64;
         }
+        if self.dispatcher.lag > 0.0 {
+            // The rest of the turn in which the tick was.
+            self.dispatcher.worked = false;
+            return Step::Command;
+        }
         Step::Receive
     }
 

@@ -22,6 +22,8 @@ mod receive;
 mod report;
 mod run;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 use calisto::cores::arbiter::{Arbiter, Decisions};
 use calisto::ids::{CoreId, ProcSlot};

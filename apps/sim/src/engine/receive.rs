@@ -96,8 +96,9 @@ impl Sim {
     fn steer_run(&mut self, p: usize, start: usize, end: usize) {
         let mut hashes = [0; RX_BURST];
         let mut kthreads = [KthreadIdx(0); RX_BURST];
-        for i in start..end {
-            hashes[i] = self.dispatcher.nic[i].hash;
+        let run = self.dispatcher.nic.range(start..end);
+        for (hash, packet) in hashes[start..end].iter_mut().zip(run) {
+            *hash = packet.hash;
         }
         if self.procs[p].steering.active().is_empty()
             && let Some(kthread) = self.wake_for(p, hashes[start])
@@ -124,8 +125,8 @@ impl Sim {
                 Steered::All => (until, None),
                 Steered::Wants { steered, core } => (at + steered, Some(core)),
             };
-            for i in at..done {
-                self.queue(p, i, kthreads[i]);
+            for (i, kthread) in (at..done).zip(&kthreads[at..done]) {
+                self.queue(p, i, *kthread);
             }
             at = done;
             if let Some(core) = wanted

@@ -39,7 +39,7 @@ impl Sim {
     }
 
     /// All runtimes attach; batch work lies with their first kthreads.
-    fn launch(&mut self) {
+    pub(super) fn launch(&mut self) {
         for p in 0..self.procs.len() {
             let proc = &mut self.procs[p];
             let kthreads = index(proc.kthreads.len());
