@@ -157,6 +157,7 @@ impl Sim {
         let proc = &mut self.procs[p];
         match park {
             Park::Stands => {
+                self.dispatcher.left += u32::from(in_flight);
                 proc.meter.counts.grants.parks += 1;
                 // Before decisions are applied: the core may have gone to another of its kthreads.
                 proc.steering.parked(kthread);
@@ -192,6 +193,9 @@ impl Sim {
             .arbiter
             .kthread_for_packet(Sim::slot(p), &mut self.decisions);
         self.apply();
+        if !self.arbiter.is_active(Sim::slot(p), kthread) {
+            self.dispatcher.left += 1;
+        }
         kthread
     }
 

@@ -11,10 +11,12 @@
 //!
 //! # Ticks that are left out
 //!
-//! Two ticks in a row without a decision, before and between which no queue and no core changed,
-//! are followed by more of the same until something changes, unless a parked kthread has
-//! messages (the arbiter looks after one such kthread a tick). Those are not carried out; only the
-//! time they take is kept: who comes in the middle of one waits for its end.
+//! Ticks in a row without a decision, before and between which no queue and no core changed,
+//! are followed by more of the same until something changes. Three are enough (one forgives a
+//! kthread just woken, one remembers, one compares), and one more for each kthread that parked
+//! with messages, for the arbiter looks after one of these a tick; as long as such messages
+//! lie there, no tick is left out. Those that are left out are not carried out; only the time
+//! they take is kept: who comes in the middle of one waits for its end.
 
 use std::collections::VecDeque;
 
@@ -87,12 +89,16 @@ pub(super) struct Dispatcher {
     to_send: VecDeque<(u64, u32, u16)>,
     done: VecDeque<(u64, u16, u16)>,
     next_tick: u64,
+    /// Ticks are left out just now.
+    leaving_out: bool,
     /// When the last tick began, if it was left out.
     left_out: Option<u64>,
     /// The time of the last tick.
     pub(super) clock: Micros,
     /// Ticks since anything changed.
     still: u32,
+    /// Kthreads that parked with messages since ticks were left out last.
+    pub(super) left: u32,
     house_turn: usize,
     steer_ns: f64,
     line_bytes: Vec<u64>,
@@ -134,9 +140,11 @@ impl Dispatcher {
             to_send: VecDeque::new(),
             done: VecDeque::new(),
             next_tick: 0,
+            leaving_out: false,
             left_out: None,
             clock: Micros(0),
             still: 0,
+            left: 0,
             house_turn: 0,
             steer_ns: ns + guard,
             line_bytes: line_bytes.collect(),
@@ -200,7 +208,7 @@ impl Sim {
             }
             let stage = match self.begin(next) {
                 Some((step, n)) => Stage::At(step, n),
-                None if self.dispatcher.worked && self.next_for_dispatcher() <= self.now => {
+                None if self.dispatcher.worked && self.next_work() <= self.now => {
                     Stage::Before(Step::Receive)
                 }
                 None => Stage::Idle,
@@ -418,14 +426,23 @@ impl Sim {
         proc.steering.flush(&proc.stats);
     }
 
-    /// True if ticks are left out.
-    fn is_still(&self) -> bool {
-        self.skip_idle_ticks && self.dispatcher.still >= 3
+    /// True if ticks are left out from now on.
+    fn is_still(&mut self) -> bool {
+        // One that is overdue comes late, and so do all after it.
+        let still = self.skip_idle_ticks
+            && self.dispatcher.next_tick > self.now
+            && self.dispatcher.still >= 3 + self.dispatcher.left
+            && !self.is_left_behind();
+        if still {
+            self.dispatcher.left = 0;
+        }
+        self.dispatcher.leaving_out = still;
+        still
     }
 
-    /// Ticks that were left out, up to the last before now.
+    /// Ticks that were left out, up to the last before now; the next one is not.
     fn catch_up(&mut self) {
-        if !self.skip_idle_ticks {
+        if !std::mem::take(&mut self.dispatcher.leaving_out) {
             return;
         }
         while self.dispatcher.next_tick < self.now {
@@ -446,24 +463,23 @@ impl Sim {
 
     /// When the idle dispatcher has something to do.
     fn next_for_dispatcher(&mut self) -> u64 {
-        let front = |at: Option<u64>| at.unwrap_or(u64::MAX);
-        let d = &self.dispatcher;
-        let tick = if self.is_still() && !self.is_left_behind() {
-            u64::MAX
+        let work = self.next_work();
+        if self.is_still() {
+            work
         } else {
-            d.next_tick
-        };
-        [
-            self.next_arrival(),
-            front(d.commands.front().map(|c| c.0)),
-            front(d.to_send.front().map(|s| s.0)),
-            front(d.done.front().map(|d| d.0)),
-            tick,
-        ]
-        .into_iter()
-        .min()
-        .unwrap_or(u64::MAX)
-        .max(self.now)
+            work.min(self.dispatcher.next_tick).max(self.now)
+        }
+    }
+
+    /// When there is something to be found, ticks aside.
+    fn next_work(&self) -> u64 {
+        let d = &self.dispatcher;
+        let front = |at: Option<u64>| at.unwrap_or(u64::MAX);
+        self.next_arrival()
+            .min(front(d.commands.front().map(|c| c.0)))
+            .min(front(d.to_send.front().map(|s| s.0)))
+            .min(front(d.done.front().map(|d| d.0)))
+            .max(self.now)
     }
 
     /// True if a parked kthread has messages.
