@@ -106,29 +106,40 @@ impl ClientApp {
     fn send_datagrams(&self, local: &mut Local, net: &mut Net<'_>, run: &Arc<Run>) -> Option<u64> {
         let mut next = None;
         for step in 0..run.lanes() {
+            // Each kthread begins at another lane, to keep out of the others' way.
             let lane = (net.kthread() + step) % run.lanes();
-            for sent in 0..=BURST {
-                match run.take(lane, run.now()) {
-                    Turn::Send(request) => {
-                        let (flow, payload) = run.request(request);
-                        if !self.send_datagram(net, flow, payload) {
-                            run.give_back(request);
-                            local.pending = Some((Arc::clone(run), request));
-                            return Some(0);
-                        }
-                        if sent == BURST {
-                            return Some(0);
-                        }
-                    }
-                    Turn::Wait(due) => {
-                        next = Some(next.map_or(due, |next: u64| next.min(due)));
-                        break;
-                    }
-                    Turn::Over => break,
-                }
+            let due = self.send_lane(local, net, run, lane);
+            if local.pending.is_some() {
+                return due;
             }
+            next = next.into_iter().chain(due).min();
         }
         next
+    }
+
+    /// The same for one lane.
+    fn send_lane(
+        &self,
+        local: &mut Local,
+        net: &mut Net<'_>,
+        run: &Arc<Run>,
+        lane: usize,
+    ) -> Option<u64> {
+        for _ in 0..BURST {
+            match run.take(lane, run.now()) {
+                Turn::Send(request) => {
+                    let (flow, payload) = run.request(request);
+                    if !self.send_datagram(net, flow, payload) {
+                        run.give_back(request);
+                        local.pending = Some((Arc::clone(run), request));
+                        break;
+                    }
+                }
+                Turn::Wait(due) => return Some(due),
+                Turn::Over => return None,
+            }
+        }
+        Some(0)
     }
 
     /// Sends what could not be sent before. False if it still cannot be.
