@@ -36,11 +36,16 @@ pub fn ctl() -> &'static PathBuf {
 fn find_or_build(name: &str, var: &str) -> PathBuf {
     match std::env::var_os(var) {
         Some(path) => path.into(),
-        None => build(name),
+        None => build("calisto", name),
     }
 }
 
-fn build(name: &str) -> PathBuf {
+/// Builds a package's binary, for tests of another package; where it lies: beside
+/// [`binary`].
+///
+/// # Panics
+/// When it does not build: with what the compiler said.
+pub fn build(package: &str, name: &str) -> PathBuf {
     let exe = std::env::current_exe().expect("a running test has a path");
     // target/<profile>/deps/<test>
     let profile = exe.ancestors().nth(2).expect("tests lie in <profile>/deps");
@@ -50,7 +55,7 @@ fn build(name: &str) -> PathBuf {
             "build",
             "--quiet",
             "-p",
-            "calisto",
+            package,
             "--bin",
             name,
             "--target-dir",
@@ -64,7 +69,7 @@ fn build(name: &str) -> PathBuf {
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
-    if !cfg!(feature = "dpdk") {
+    if package == "calisto" && !cfg!(feature = "dpdk") {
         cargo.arg("--no-default-features");
     }
     let out = cargo.output().expect("cargo can be run");
