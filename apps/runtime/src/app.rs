@@ -41,7 +41,8 @@ pub trait App: Send + Sync + 'static {
     }
 
     /// Called again and again while the kthread runs, and at the time that the
-    /// last call asked for. The first call on kthread 0 comes at the start.
+    /// last call asked for. The first call on kthread 0 comes at the start, before its
+    /// first packet: the place to bind and to connect.
     fn poll(&self, local: &mut Self::Local, net: &mut Net<'_>) -> Next;
 }
 

@@ -171,10 +171,12 @@ impl<'p, A: App> Runner<'p, A> {
                 self.count(event);
                 self.event(owner, local, id, event);
                 handled += 1;
+                // The rest is there for whoever comes next.
+                if self.process.kthreads[self.index].must_leave() {
+                    break;
+                }
             }
-            if handled == EVENT_BURST {
-                kthread.attention.store(true, Ordering::SeqCst);
-            }
+            // The flush notes that there are more.
             self.flush(owner);
         }
         handled > 0

@@ -94,7 +94,10 @@ fn a_panic_ends_the_runtime() {
     let (status, said) = Example::spawn(&host, "exercise", 2, "panic").end();
     assert_eq!(status.code(), Some(1));
     let error = only_error(&said);
-    assert!(error.contains("the application panicked on kthread "), "{error}");
+    assert!(
+        error.contains("the application panicked on kthread "),
+        "{error}"
+    );
     host.finish();
 }
 

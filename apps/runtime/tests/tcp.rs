@@ -73,7 +73,9 @@ fn a_c_runtime_echoes_our_connections() {
     };
     let echo = host.start(Runtime::echo(9));
     let to = runtime::ip(9);
-    let options = format!("--kthreads 2 --connections 20 --at-once 4 --bytes 9000 --to {to}:7");
+    // One kthread: with several a segment can overtake another, and what then falls
+    // outside smoltcp's few gaps must be sent again, which the C runtime's TCP never does.
+    let options = format!("--kthreads 1 --connections 20 --at-once 4 --bytes 9000 --to {to}:7");
     let client = Example::start(&host, "client", 3, &options).wait();
     assert_eq!(client.get("connections_over"), 20, "{client:?}");
     client.assert_zero(&["connections_failed", "wrong"]);
