@@ -10,7 +10,7 @@ use crate::simulated::{BASE, Cell, Gain, find, p99_us};
 /// Differences of less than this, %, are not called differences.
 pub(crate) const NOTICEABLE: f64 = 1.0;
 /// The paper's gain, %, is reached from here on.
-const PAPERS_GAIN: f64 = 8.0;
+pub(crate) const PAPERS_GAIN: f64 = 8.0;
 
 /// What became of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 
-use super::claims::NOTICEABLE;
+use super::claims::{NOTICEABLE, PAPERS_GAIN};
 use super::page::{Page, short, with_spread};
+use crate::median::Median;
 use crate::real::Real;
 use crate::simulated::BASE;
 use crate::summary::{self, Row};
@@ -19,6 +20,7 @@ pub(crate) fn write(page: &mut Page, real: &Real) -> Result<()> {
     for runs in &real.runs {
         page.heading(3, &capital(&runs.title));
         page.paragraph(differences(&runs.rows));
+        page.paragraph(noise(&runs.rows));
         for (kind, label, log, column) in [
             (
                 "p99",
@@ -91,6 +93,25 @@ fn differences(rows: &[Row]) -> String {
     )
 }
 
+/// In words: how far rounds of one policy lie apart, at one load.
+fn noise(rows: &[Row]) -> String {
+    let apart = rows.iter().filter_map(|row| {
+        let p99 = row.p99_us?;
+        Some(100.0 * (p99.greatest - p99.least) / p99.middle)
+    });
+    Median::of(apart).map_or_else(String::new, |apart| {
+        let more = if apart.middle >= PAPERS_GAIN {
+            ": two single runs that differ by the paper's 10 % say nothing here"
+        } else {
+            ""
+        };
+        format!(
+            "Rounds of one and the same policy at the same load differ in p99 by {:.0} % (median; {:.0} to {:.0}){more}.",
+            apart.middle, apart.least, apart.greatest
+        )
+    })
+}
+
 fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars
@@ -101,7 +122,6 @@ fn capital(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::median::Median;
 
     fn row(case: &str, p99: [f64; 2]) -> Row {
         Row {

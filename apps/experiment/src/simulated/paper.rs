@@ -88,6 +88,46 @@ pub(crate) fn without_state(rates: &[f64], size: Size) -> Result<Vec<Cell>> {
     .run()
 }
 
+/// What the paper does not say, at 12 thousand packets a second: mean work of a request in
+/// nanoseconds, bytes of state of a flow.
+pub(crate) const UNKNOWNS: [(f64, u32); 9] = [
+    (1e3, 256),
+    (1e3, 4096),
+    (1e3, 65_536),
+    (10e3, 256),
+    (10e3, 4096),
+    (10e3, 65_536),
+    (100e3, 256),
+    (100e3, 4096),
+    (100e3, 65_536),
+];
+
+/// The paper's host for each of [`UNKNOWNS`]; `x` is the place in that list.
+pub(crate) fn unknowns(size: Size) -> Result<Vec<Cell>> {
+    let places: Vec<f64> = (0..UNKNOWNS.len()).map(|i| i as f64).collect();
+    Plan {
+        name: "what the paper does not say",
+        policies: &[BASE, "paper-strict", "sticky"],
+        xs: &places,
+        seeds: size.seeds,
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a place in the list"
+        )]
+        scenario: &|place| {
+            let (ns, state_bytes) = UNKNOWNS[place as usize];
+            let mut scenario = host(12_000.0, size);
+            for load in scenario.procs.iter_mut().filter_map(|p| p.load.as_mut()) {
+                load.service = Service::Exponential { ns };
+                load.state_bytes = state_bytes;
+            }
+            scenario
+        },
+    }
+    .run()
+}
+
 /// The paper's host up to saturation. `x` is the load as a share of `cores / service time`.
 pub(crate) fn saturation(size: Size) -> Result<Vec<Cell>> {
     Plan {
