@@ -11,7 +11,7 @@ use calisto::ids::{CoreId, KthreadIdx, Micros, ProcSlot};
 use calisto::steering::rules::RuleSet;
 use calisto::steering::{Affinity, Policy, ProcSteering, Rxqs, SteeringSpec, Surroundings};
 
-use super::{Found, median};
+use super::{Found, least};
 
 const BURST: usize = 64;
 const KTHREADS: u16 = 10;
@@ -87,7 +87,7 @@ fn steering(policy: Policy, order_guard: bool) -> anyhow::Result<(f64, f64)> {
         run(BURSTS, &|n| spread(n % BURST));
         known.push(run(BURSTS, &|n| spread(n % BURST)));
     }
-    Ok((median(known), median(new)))
+    Ok((least(known.into_iter()), least(new.into_iter())))
 }
 
 /// A tick without active kthreads, and with ten.
@@ -119,7 +119,7 @@ fn ticks() -> (f64, f64) {
                 }
             })
         });
-        median(rounds.collect())
+        least(rounds)
     };
     let none = run(false);
     (none, ((run(true) - none) / f64::from(KTHREADS)).max(0.1))

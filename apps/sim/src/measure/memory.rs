@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 
-use super::{Found, median, pin};
+use super::{Found, least, pin};
 
 /// Lines of an object.
 const OBJECT: usize = 16;
@@ -69,12 +69,12 @@ fn in_bytes(bytes: usize) -> (f64, f64) {
     let single = cycle(lines, 1);
     let warm = |all: &[Line], object| chase(all, object, all.len() / object, 0);
     warm(&single, 1);
-    let first = median((0..ROUNDS).map(|_| chase(&single, 1, LOADS, 0)).collect());
+    let first = least((0..ROUNDS).map(|_| chase(&single, 1, LOADS, 0)));
     drop(single);
     let objects = cycle(lines, OBJECT);
     warm(&objects, OBJECT);
     let whole = (0..ROUNDS).map(|_| chase(&objects, OBJECT, LOADS / OBJECT, 0));
-    (first, further(first, median(whole.collect())))
+    (first, further(first, least(whole)))
 }
 
 /// A further line of an object, by the whole object's time.
@@ -117,7 +117,7 @@ fn between(cpus: [usize; 2]) -> anyhow::Result<(f64, f64)> {
             }
             pinned?;
             writer.join().expect("the writer does not panic")?;
-            anyhow::Ok(median(times))
+            anyhow::Ok(least(times.into_iter()))
         })?;
     }
     Ok((results[0], further(results[0], results[1])))

@@ -2,8 +2,8 @@
 //!
 //! Takes a machine as a base, measures what can be measured by one process without rights
 //! ([`memory`], [`kernel`], [`code`]), and prints a machine file in which every number says whether
-//! it was measured or is the base's. All figures are medians of rounds; on a machine that others
-//! use they are of that machine with those others.
+//! it was measured or is the base's. Of what the processor does alone the least of many rounds
+//! counts, for others who use the machine only make it slower; of what the kernel does the median.
 
 mod code;
 mod kernel;
@@ -12,6 +12,7 @@ mod memory;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
+use calisto::cores::topology::Topology;
 use calisto_sim::Machine;
 use rustix::thread::{CpuSet, Pid};
 
@@ -48,6 +49,7 @@ pub(crate) fn measure(args: &Args) -> anyhow::Result<String> {
         );
     }
     let mut found = Found::new();
+    topology(&mut found)?;
     eprintln!("measuring memory ...");
     memory::measure(&mut found, cpus)?;
     eprintln!("measuring wakes and signals ...");
@@ -55,7 +57,28 @@ pub(crate) fn measure(args: &Args) -> anyhow::Result<String> {
     eprintln!("measuring steering and the arbiter ...");
     pin(None, cpus[0])?;
     code::measure(&mut found)?;
-    Ok(render(&base, &args.name, &found)?)
+    render(&base, &args.name, &found)
+}
+
+/// Cores, threads, sockets, as Linux says.
+fn topology(found: &mut Found) -> anyhow::Result<()> {
+    let machine = Topology::of_this_machine()?;
+    let cpus = machine.cpus();
+    let threads = if cpus.iter().any(|c| machine.sibling(c.id).is_some()) {
+        2
+    } else {
+        1
+    };
+    let mut sockets: Vec<u32> = cpus.iter().map(|c| c.package).collect();
+    sockets.dedup();
+    let mut put = |key, n: usize| {
+        #[allow(clippy::cast_precision_loss, reason = "numbers of cores")]
+        found.insert(("topology", key), (n as f64, "sysfs"));
+    };
+    put("physical", cpus.len() / threads);
+    put("threads", threads);
+    put("sockets", sockets.len());
+    Ok(())
 }
 
 /// The base with what was found, each line with its source.
@@ -72,9 +95,9 @@ fn render(base: &Machine, name: &str, found: &Found) -> anyhow::Result<String> {
         if let Some(name) = line.strip_prefix('[') {
             section = name.trim_end_matches(']').to_owned();
         }
-        let known = line.split_once(" = ").and_then(|(key, old)| {
+        let known = line.split_once(" = ").map(|(key, old)| {
             let hit = found.iter().find(|((s, k), _)| *s == section && *k == key);
-            Some((key, old, hit.map(|(_, value)| *value)))
+            (key, old, hit.map(|(_, value)| *value))
         });
         let line = match known {
             Some((key, old, Some((value, how)))) => {
@@ -104,6 +127,11 @@ pub(crate) fn pin(thread: Option<Pid>, cpu: usize) -> anyhow::Result<()> {
     set.set(cpu);
     rustix::thread::sched_setaffinity(thread, &set)
         .with_context(|| format!("cannot pin a thread to CPU {cpu}"))
+}
+
+/// The least.
+pub(crate) fn least(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(f64::INFINITY, f64::min)
 }
 
 /// The middle one.
