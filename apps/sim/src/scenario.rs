@@ -21,7 +21,8 @@ pub const MAX_FLOWS: u32 = 100_000_000;
 pub struct Scenario {
     /// A name for reports.
     pub name: String,
-    /// The machine, with all costs.
+    /// The machine, with all costs. In a file also a name, or the name of a file.
+    #[serde(deserialize_with = "machine_or_name")]
     pub machine: Machine,
     /// Runtime cores, 1 to [`MAX_CORES`]; the dispatcher's is besides.
     pub cores: u16,
@@ -481,6 +482,19 @@ impl Proc {
     }
 }
 
+fn machine_or_name<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Machine, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Name(String),
+        Whole(Box<Machine>),
+    }
+    match Either::deserialize(from)? {
+        Either::Name(name) => Machine::load(&name).map_err(serde::de::Error::custom),
+        Either::Whole(machine) => Ok(*machine),
+    }
+}
+
 mod policy_name {
     use calisto::steering::Policy;
     use serde::{Deserialize, Deserializer, Serializer, de};
@@ -496,5 +510,63 @@ mod policy_name {
             let known = Policy::ALL.map(Policy::name).join(", ");
             de::Error::custom(format!("no policy '{name}': {known}"))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenarios_that_come_along_can_be_simulated() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+        let mut seen = 0;
+        for file in std::fs::read_dir(dir).unwrap() {
+            let path = file.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let scenario = Scenario::from_toml(&text).unwrap();
+            // A scenario that was written can be read again, with the whole machine in it.
+            let again = toml::to_string(&scenario).unwrap();
+            assert_eq!(Scenario::from_toml(&again).unwrap(), scenario, "{path:?}");
+            seen += 1;
+        }
+        assert!(seen > 0);
+    }
+
+    #[test]
+    fn labels_name_what_is_not_by_default() {
+        for label in ["modulo", "flow-table", "hybrid-strict-guard", "buckets-guard"] {
+            assert_eq!(Steering::from_label(label).unwrap().label(), label);
+        }
+        assert!(Steering::from_label("paper-strict").unwrap().strict);
+        for bad in ["modulo-strict", "kthread-table-guard", "round-robin"] {
+            let error = Steering::from_label(bad).unwrap_err().to_string();
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_one_line() {
+        let bad = [
+            "cores = 15",
+            "cores = 0",
+            "packets = 0",
+            "machine = \"vax\"",
+            "warmup = 1.5",
+            "procs = []",
+            "[[procs]]\nguaranteed = 11",
+            "[procs]",
+            "speed = 1",
+            "[steering]\npolicy = \"random\"",
+            "[[procs]]\nload.rate = -1.0",
+            "[[procs]]\nload.flows = 0",
+            "[[procs]]\nload.popularity = { kind = \"zipf\", exponent = 0.0 }",
+            "[[procs]]\nload.arrivals = { kind = \"on-off\", factor = 9.0, on_us = 1.0, off_us = 1.0 }",
+            "[[procs]]\nload.service = { kind = \"constant\", ns = nan }",
+        ];
+        for text in bad {
+            let error = Scenario::from_toml(text).expect_err(text).to_string();
+            assert!(!error.contains('\n'), "{text}: {error}");
+        }
     }
 }
