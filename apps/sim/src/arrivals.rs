@@ -216,6 +216,42 @@ fn mix(n: u32) -> u32 {
     n ^ n >> 16
 }
 
+/// A stream of which some packets are drawn ahead, so that what is known of their flows can be
+/// asked for in time: of millions of flows few are in a cache.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    stream: Stream,
+    drawn: [Packet; Ahead::PACKETS],
+    at: usize,
+}
+
+impl Ahead {
+    const PACKETS: usize = 16;
+
+    /// The packets of the `proc`-th runtime.
+    pub(crate) fn new(load: &Load, seed: u64, proc: usize) -> Ahead {
+        let mut stream = Stream::new(load, seed, proc);
+        Ahead {
+            drawn: std::array::from_fn(|_| stream.next()),
+            stream,
+            at: 0,
+        }
+    }
+
+    /// When the next packet comes.
+    pub(crate) fn next_at(&self) -> u64 {
+        self.drawn[self.at].at
+    }
+
+    /// The next packet, and the flow of one that comes later.
+    pub(crate) fn next(&mut self) -> (Packet, u32) {
+        let drawn = self.stream.next();
+        let packet = std::mem::replace(&mut self.drawn[self.at], drawn);
+        self.at = (self.at + 1) % Ahead::PACKETS;
+        (packet, drawn.flow)
+    }
+}
+
 /// How long.
 #[derive(Debug)]
 enum Sampler {

@@ -219,6 +219,8 @@ fn bench(packets: u64) -> anyhow::Result<()> {
                 ..Scenario::default()
             };
             sweep::Key::Flows.set(&mut scenario, flows);
+            // Below what the cores can do.
+            sweep::Key::Service.set(&mut scenario, 3000.0);
             sweep::Key::Load.set(&mut scenario, rate);
             let start = cpu_seconds();
             calisto_sim::run(&scenario)?;

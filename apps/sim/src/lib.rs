@@ -19,6 +19,7 @@
 
 mod arrivals;
 mod cache;
+mod check;
 mod engine;
 mod error;
 mod machine;

@@ -9,11 +9,12 @@ fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("calisto-sim: {error:#}");
             // What the user asked for cannot be; everything else is a failure.
-            if error.is::<calisto_sim::SimError>() {
+            if let Some(error) = error.downcast_ref::<calisto_sim::SimError>() {
+                eprintln!("calisto-sim: {error}");
                 ExitCode::from(2)
             } else {
+                eprintln!("calisto-sim: {error:#}");
                 ExitCode::FAILURE
             }
         }

@@ -8,19 +8,9 @@
 //! without work take no time. With nothing to do the loop turns idly, which is not simulated
 //! turn by turn: whatever comes is found after half of an idle turn, the mean. Commands and
 //! packets to be sent are taken in the order in which they were written, not kthread by kthread.
-//!
-//! # Ticks that are left out
-//!
-//! Ticks in a row without a decision, before and between which no queue and no core changed,
-//! are followed by more of the same until something changes. Three are enough (one forgives a
-//! kthread just woken, one remembers, one compares), and one more for each kthread that parked
-//! with messages, for the arbiter looks after one of these a tick; as long as such messages
-//! lie there, no tick is left out. Those that are left out are not carried out; only the time
-//! they take is kept: who comes in the middle of one waits for its end.
 
 use std::collections::VecDeque;
 
-use calisto::dataplane::ADJUST_INTERVAL;
 use calisto::ids::Micros;
 use calisto::port::RX_BURST_SIZE;
 use calisto::steering::Policy;
@@ -36,8 +26,6 @@ pub(super) const RX_BURST: usize = RX_BURST_SIZE;
 const BURST: usize = 64;
 /// Completions at once.
 const DONE_BURST: usize = 256;
-/// Time between ticks, nanoseconds.
-const TICK_NS: u64 = ADJUST_INTERVAL.0 * 1000;
 /// Table of `buckets`, bytes.
 const BUCKET_BYTES: u64 = 128 << 10;
 
@@ -88,18 +76,18 @@ pub(super) struct Dispatcher {
     commands: VecDeque<(u64, Command)>,
     to_send: VecDeque<(u64, u32, u16)>,
     done: VecDeque<(u64, u16, u16)>,
-    next_tick: u64,
+    pub(super) next_tick: u64,
     /// Ticks are left out just now.
-    leaving_out: bool,
+    pub(super) leaving_out: bool,
     /// When the last tick began, if it was left out.
-    left_out: Option<u64>,
+    pub(super) left_out: Option<u64>,
     /// The time of the last tick.
     pub(super) clock: Micros,
     /// Ticks since anything changed.
-    still: u32,
+    pub(super) still: u32,
     /// Kthreads that parked with messages since ticks were left out last.
     pub(super) left: u32,
-    house_turn: usize,
+    pub(super) house_turn: usize,
     steer_ns: f64,
     line_bytes: Vec<u64>,
     /// Nanoseconds of stages that did something.
@@ -159,7 +147,7 @@ impl Dispatcher {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a burst")]
-fn times(n: usize, ns: f64) -> f64 {
+pub(super) fn times(n: usize, ns: f64) -> f64 {
     n as f64 * ns
 }
 
@@ -321,17 +309,6 @@ impl Sim {
         }
     }
 
-    /// A tick: what it sees is how things are when it begins.
-    fn adjust(&mut self) {
-        self.dispatcher.next_tick = self.now + TICK_NS;
-        self.dispatcher.left_out = None;
-        self.housekeep(self.now);
-        self.dispatcher.lag = self.tick_ns();
-        self.dispatcher.still += 1;
-        self.look_at_waits();
-        self.tick(Micros(self.now / 1000));
-    }
-
     fn commands(&mut self, n: usize) {
         for _ in 0..n {
             let command = self.dispatcher.commands.pop_front();
@@ -403,64 +380,6 @@ impl Sim {
         one + times(n - 1, one / self.machine.dispatcher.lines_at_once)
     }
 
-    fn tick_ns(&self) -> f64 {
-        let d = &self.machine.dispatcher;
-        let procs = 0..self.procs.len();
-        let active: usize = procs.map(|p| self.arbiter.active(Sim::slot(p)).len()).sum();
-        d.tick_ns + times(active, d.tick_kthread_ns)
-    }
-
-    /// A little of what need not be done at once, for one runtime, another each time.
-    fn housekeep(&mut self, now: u64) {
-        self.dispatcher.clock = Micros(now / 1000);
-        self.dispatcher.house_turn += 1;
-        if self.dispatcher.house_turn >= self.procs.len() {
-            self.dispatcher.house_turn = 0;
-        }
-        let proc = &mut self.procs[self.dispatcher.house_turn];
-        let kthreads = &proc.kthreads;
-        proc.steering
-            .housekeep(self.dispatcher.clock, &proc.stats, |k| {
-                kthreads[k.index()].received
-            });
-        proc.steering.flush(&proc.stats);
-    }
-
-    /// True if ticks are left out from now on.
-    fn is_still(&mut self) -> bool {
-        // One that is overdue comes late, and so do all after it.
-        let still = self.skip_idle_ticks
-            && self.dispatcher.next_tick > self.now
-            && self.dispatcher.still >= 3 + self.dispatcher.left
-            && !self.is_left_behind();
-        if still {
-            self.dispatcher.left = 0;
-        }
-        self.dispatcher.leaving_out = still;
-        still
-    }
-
-    /// Ticks that were left out, up to the last before now; the next one is not.
-    fn catch_up(&mut self) {
-        if !std::mem::take(&mut self.dispatcher.leaving_out) {
-            return;
-        }
-        while self.dispatcher.next_tick < self.now {
-            self.housekeep(self.dispatcher.next_tick);
-            self.dispatcher.left_out = Some(self.dispatcher.next_tick);
-            self.dispatcher.next_tick += TICK_NS;
-        }
-    }
-
-    /// Time until a tick that was left out would have ended.
-    fn tick_in_progress(&self) -> u64 {
-        let ends = self
-            .dispatcher
-            .left_out
-            .map(|began| began + span(self.tick_ns()));
-        ends.unwrap_or(0).saturating_sub(self.now)
-    }
-
     /// When the idle dispatcher has something to do.
     fn next_for_dispatcher(&mut self) -> u64 {
         let work = self.next_work();
@@ -480,29 +399,6 @@ impl Sim {
             .min(front(d.to_send.front().map(|s| s.0)))
             .min(front(d.done.front().map(|d| d.0)))
             .max(self.now)
-    }
-
-    /// True if a parked kthread has messages.
-    fn is_left_behind(&self) -> bool {
-        let mut kthreads = self.procs.iter().flat_map(|proc| &proc.kthreads);
-        kthreads.any(|k| k.parked && !k.rxq.is_empty())
-    }
-
-    /// How long something has waited although a core is idle and its runtime could take it.
-    fn look_at_waits(&mut self) {
-        let Some(idle_since) = self.window.idle_since else {
-            return;
-        };
-        for (at, proc) in self.procs.iter().enumerate() {
-            let active = self.arbiter.active(Sim::slot(at)).len();
-            if proc.waiting == 0 || active == proc.kthreads.len() {
-                continue;
-            }
-            let waits = proc.kthreads.iter().filter_map(|k| k.waiting_since());
-            let longest = waits.map(|since| self.now - since.max(idle_since)).max();
-            let most = &mut self.window.idle_while_waiting;
-            *most = (*most).max(longest.unwrap_or(0));
-        }
     }
 }
 

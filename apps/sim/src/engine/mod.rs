@@ -24,6 +24,7 @@ mod run;
 mod schedule;
 #[cfg(test)]
 mod tests;
+mod ticks;
 
 use calisto::cores::arbiter::{Arbiter, Decisions};
 use calisto::ids::{CoreId, ProcSlot};
@@ -33,7 +34,7 @@ use self::dispatcher::Dispatcher;
 use self::events::Events;
 use self::meter::Window;
 use self::proc::ProcSim;
-use crate::arrivals::{Packet, Stream};
+use crate::arrivals::Ahead;
 use crate::cache::Caches;
 use crate::error::SimError;
 use crate::machine::Machine;
@@ -84,7 +85,7 @@ struct Sim {
     sibling: Vec<Option<CoreId>>,
     packets: Vec<InFlight>,
     free: Vec<u32>,
-    streams: Vec<Option<(Stream, Packet)>>,
+    streams: Vec<Option<Ahead>>,
     window: Window,
     skip_idle_ticks: bool,
 }
@@ -102,11 +103,8 @@ impl Sim {
             .map(|at| ProcSim::new(scenario, at, all))
             .collect::<Result<Vec<_>, SimError>>()?;
         let streams = scenario.procs.iter().enumerate().map(|(at, proc)| {
-            proc.load.as_ref().map(|load| {
-                let mut stream = Stream::new(load, scenario.seed, at);
-                let first = stream.next();
-                (stream, first)
-            })
+            let load = proc.load.as_ref();
+            load.map(|load| Ahead::new(load, scenario.seed, at))
         });
         Ok(Sim {
             now: 0,

@@ -16,7 +16,7 @@ impl Sim {
         if self.window.closed.is_some() {
             return u64::MAX;
         }
-        let next = self.streams.iter().flatten().map(|(_, packet)| packet.at);
+        let next = self.streams.iter().flatten().map(|stream| stream.next_at());
         next.min().map_or(u64::MAX, |at| {
             if at > self.window.end_at {
                 u64::MAX
@@ -35,14 +35,12 @@ impl Sim {
 
     fn pull_one(&mut self) {
         let streams = self.streams.iter_mut().enumerate();
-        let (p, (stream, next)) = streams
+        let (p, stream) = streams
             .filter_map(|(p, stream)| Some((p, stream.as_mut()?)))
-            .min_by_key(|(_, (_, packet))| packet.at)
+            .min_by_key(|(_, stream)| stream.next_at())
             .expect("a packet is due");
-        let packet = *next;
-        *next = stream.next();
-        // Of millions of flows few are in a cache: the next one's line is asked for now.
-        let flow = &raw const self.procs[p].flows[next.flow as usize];
+        let (packet, later) = stream.next();
+        let flow = &raw const self.procs[p].flows[later as usize];
         calisto::hint::prefetch_read(flow);
 
         if self.window.pulled == self.window.warm_packets {
