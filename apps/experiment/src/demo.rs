@@ -43,6 +43,9 @@ pub(crate) struct DemoArgs {
     /// Mean work of a request, iterations of a square root.
     #[arg(long, value_name = "N", default_value_t = 5000.0)]
     mean: f64,
+    /// What a request does besides: as synthetic's --fakework.
+    #[arg(long, value_name = "SPEC", default_value = "sqrt")]
+    fakework: String,
     /// Cores that iokerneld hands out; kthreads of the server.
     #[arg(long, value_name = "N", default_value_t = 4)]
     cores: u16,
@@ -76,7 +79,7 @@ impl DemoArgs {
             flows: self.flows,
             ports: 1,
             work: Work {
-                fakework: "sqrt".to_owned(),
+                fakework: self.fakework.clone(),
                 distribution: "exponential".to_owned(),
                 mean: self.mean,
             },

@@ -32,6 +32,8 @@ pub(crate) struct Runs {
 pub(crate) struct Real {
     /// The machine, in a line.
     pub(crate) machine: String,
+    /// CPUs that it has.
+    pub(crate) cpus: usize,
     /// The sets.
     pub(crate) runs: Vec<Runs>,
 }
@@ -99,9 +101,9 @@ pub(crate) fn run(bin: &Path, out: &Path, quick: bool) -> Result<Real> {
             },
             Steps {
                 from: 0.0,
-                to: 120_000.0,
-                samples: 6,
-                seconds,
+                to: 100_000.0,
+                samples: 5,
+                seconds: if quick { 1 } else { 2 },
             },
         ),
     ];
@@ -122,13 +124,13 @@ pub(crate) fn run(bin: &Path, out: &Path, quick: bool) -> Result<Real> {
     }
     Ok(Real {
         machine: machine(),
+        cpus: cpus(),
         runs,
     })
 }
 
 /// What Linux says of this machine.
 fn machine() -> String {
-    let cpus = thread::available_parallelism().map_or(1, usize::from);
     let model = std::fs::read_to_string("/proc/cpuinfo")
         .ok()
         .and_then(|text| {
@@ -137,5 +139,9 @@ fn machine() -> String {
         })
         .unwrap_or_else(|| "an unknown processor".to_owned());
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{cpus} CPUs ({model}), Linux {}", kernel.trim())
+    format!("{} CPUs ({model}), Linux {}", cpus(), kernel.trim())
+}
+
+fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }

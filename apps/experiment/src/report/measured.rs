@@ -17,6 +17,13 @@ pub(crate) fn write(page: &mut Page, real: &Real) -> Result<()> {
          when a request was due. Medians of the rounds, with the least and the greatest.",
         real.machine
     ));
+    if real.cpus <= 2 {
+        // iokerneld gives the dispatcher a CPU of its own.
+        page.paragraph(
+            "All these virtual cores share one CPU, and so one cache: a flow's state is as near on one as on another. What follows \
+             shows who moves flows, and that nothing else goes wrong; what affinity is worth cannot be seen on such a machine.",
+        );
+    }
     for runs in &real.runs {
         page.heading(3, &capital(&runs.title));
         page.paragraph(differences(&runs.rows));
