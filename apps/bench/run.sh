@@ -9,7 +9,7 @@ usage: apps/bench/run.sh KTHREADS DISPATCHER_COMMAND [SINK_OPTION...]
 
 Runs DISPATCHER_COMMAND (with "--virtual-cores KTHREADS" when that is more than
 1, then "--" and EAL options) under the NIC emulator, attaches the sink, and
-prints, separated by a tab, the emulator's line of JSON and the sink's.
+prints, separated by a tab, the emulator's line of JSON and the sink's last.
 Needs root and about 450 free huge pages of 2 MiB.
 
 environment:
@@ -65,6 +65,12 @@ export NICGEN_SINK="$dir/progress" NICGEN_OUT="$dir/nic.json"
 # env, so that the shell itself does not load DPDK.
 bash -c "exec env LD_PRELOAD='$tools/nicgen.so' $dispatcher -- $eal" >"$dir/log" 2>&1 &
 dispatcher_pid=$!
+# Not every sink has patience: it starts when the dispatcher listens (flags 10000), on the name of zero
+# bytes only, or has ended, which is seen below.
+for ((i = 0; i < 200; i++)); do
+	! grep -q ' 00010000 .*@@@@' /proc/net/unix && kill -0 "$dispatcher_pid" 2>/dev/null || break
+	sleep 0.05
+done
 SINK_CPU=${SINK_CPU:-0} SINK_PROGRESS="$dir/progress" \
 	"$sink" --kthreads "$kthreads" "$@" >"$dir/sink.json" 2>"$dir/sink.log" &
 sink_pid=$!
@@ -105,4 +111,4 @@ for ((i = 0; i < 40; i++)); do
 	sleep 0.05
 done
 [ -z "${VERBOSE:-}" ] || show_log
-paste "$dir/nic.json" "$dir/sink.json"
+paste "$dir/nic.json" <(tail -n 1 "$dir/sink.json")

@@ -2,11 +2,20 @@
  * echo.c - a runtime that answers: ARP, ping, UDP and TCP echo on every port
  *
  *   --work-us N   each frame keeps its kthread for so long, while others run
+ *   --work-ns N   the same, without letting others run
  *   --park-every N  a kthread that took about N frames parks at the next lull,
  *                 unless half of them are parked (with --spin 1: only then)
  *   --watch N     watches the flows of probes, up to sequence number N (flows.h)
+ *
+ * With SINK_PROGRESS in the environment it tells the NIC emulator of apps/bench,
+ * in that file, that a core was given, and how many frames were taken.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "flows.h"
 #include "frame.h"
@@ -29,12 +38,40 @@ static const char *const counters[] = {
 /* A lull: nothing came for so long, so nothing is on its way. */
 #define LULL_US		200
 
-static uint64_t work_us, park_every;
+/* As in apps/bench/nicgen/stamp.h. */
+struct progress {
+	_Atomic uint64_t ready;
+	uint64_t	pad[7];
+	_Atomic uint64_t received;
+};
+
+static uint64_t work_us, work_ns, park_every;
+static struct progress *progress;
+
+static void map_progress(struct rt *rt)
+{
+	const char *path = getenv("SINK_PROGRESS");
+	int fd;
+
+	(void)rt;
+	if (!path)
+		return;
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	/* Beyond the end of a file would be a SIGBUS. */
+	if (fd < 0 || lseek(fd, 0, SEEK_END) < (off_t)sizeof(*progress))
+		rt_die("SINK_PROGRESS=%s: give a file of at least %zu bytes", path, sizeof(*progress));
+	progress = mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (progress == MAP_FAILED)
+		rt_die("SINK_PROGRESS=%s: %s", path, strerror(errno));
+	close(fd);
+}
 
 static bool option(const char *name, const char *value)
 {
 	if (!strcmp(name, "work-us"))
 		work_us = (uint64_t)rt_parse_num(name, value);
+	else if (!strcmp(name, "work-ns"))
+		work_ns = (uint64_t)rt_parse_num(name, value);
 	else if (!strcmp(name, "park-every"))
 		park_every = (uint64_t)rt_parse_num(name, value);
 	else if (!strcmp(name, "watch"))
@@ -114,7 +151,7 @@ static void on_udp(struct kthread *k, const uint8_t *peer_mac, const struct ipv4
  * The kthread is busy, its CPU is not: so several kthreads on one CPU are as
  * many cores, as long as they do little else.
  */
-static void work(void)
+static void work_and_yield(void)
 {
 	uint64_t end = rt_now_us() + work_us;
 
@@ -122,12 +159,24 @@ static void work(void)
 		sched_yield();
 }
 
+static void work(void)
+{
+	uint64_t end = rt_now_ns() + work_ns;
+
+	while (rt_now_ns() < end)
+		rt_relax();
+}
+
 static bool on_frame(struct kthread *k, const struct rx_frame *f)
 {
 	const struct eth_hdr *eth = (const struct eth_hdr *)f->data;
 	struct ipv4_view v;
 
+	if (progress)
+		atomic_fetch_add_explicit(&progress->received, 1, memory_order_relaxed);
 	if (work_us)
+		work_and_yield();
+	if (work_ns)
 		work();
 	if (eth->type == htons(ETH_TYPE_ARP)) {
 		on_arp(k, f);
@@ -151,6 +200,9 @@ static bool step(struct kthread *k)
 	static uint64_t park_at[NCPU];
 	uint64_t frames = k->counters[RT_rx_frames], *at = &park_at[k->idx];
 
+	/* release: pairs with the acquire of the emulator's advance() */
+	if (progress)
+		atomic_store_explicit(&progress->ready, 1, memory_order_release);
 	if (!park_every)
 		return false;
 	/* not all at once */
@@ -173,8 +225,8 @@ static void report(struct rt *rt, FILE *out)
 int main(int argc, char **argv)
 {
 	static const struct rt_program echo = {
-		.name = "echo", .counters = counters, .option = option, .on_next = flows_note,
-		.on_frame = on_frame, .step = step, .report = report,
+		.name = "echo", .counters = counters, .option = option, .start = map_progress,
+		.on_next = flows_note, .on_frame = on_frame, .step = step, .report = report,
 	};
 
 	return rt_main(&echo, argc, argv);

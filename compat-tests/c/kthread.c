@@ -274,6 +274,22 @@ void rt_set_congested(struct kthread *k, bool on)
 	__atomic_store_n(&k->q_ptrs->rq_head, tail + (on ? 1 : 0), __ATOMIC_RELEASE);
 }
 
+/*
+ * Looks for a message as upstream's runtime does before it parks: without
+ * giving its CPU away. True if one came.
+ */
+static bool look(struct kthread *k)
+{
+	uint64_t end = rt_now_ns() + k->rt->cfg.look_ns;
+
+	while (rt_rxq_empty(k)) {
+		if (rt_preempted() || rt_now_ns() >= end)
+			return false;
+		rt_relax();
+	}
+	return true;
+}
+
 /* What every woken kthread does, for ever. */
 static void loop(struct kthread *k)
 {
@@ -290,6 +306,11 @@ static void loop(struct kthread *k)
 		}
 		if (worked || (rt->cfg.steal && rt_steal(k, POLL_BURST) > 0)) {
 			k->idle_since_us = rt_now_us();
+			continue;
+		}
+		if (rt->cfg.look_ns) {
+			if (!look(k) && !rt_preempted())
+				rt_park_idle(k);
 			continue;
 		}
 		/* Several kthreads may share a CPU: leave it to whoever has work. */

@@ -134,6 +134,7 @@ struct rt_config {
 	bool		spin;		/* park only when preempted */
 	bool		steal;		/* take messages of parked kthreads */
 	uint64_t	park_after_us;
+	uint64_t	look_ns;	/* park after so long instead, and do not yield before */
 	bool		check_hash;
 	bool		check_cpu;	/* a core's number is its CPU's: no virtual cores */
 	const char	*core_map;	/* file shared by runtimes, see core_map_open */
@@ -172,6 +173,7 @@ int rt_main(const struct rt_program *prog, int argc, char **argv);
 void rt_finish(struct rt *rt);
 _Noreturn void rt_die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 uint64_t rt_now_us(void);
+uint64_t rt_now_ns(void);
 void rt_parse_mac(const char *text, uint8_t *mac);
 uint32_t rt_parse_ip(const char *text);
 long rt_parse_num(const char *name, const char *text);

@@ -37,12 +37,17 @@ _Noreturn void rt_die(const char *fmt, ...)
 	_exit(1);
 }
 
-uint64_t rt_now_us(void)
+uint64_t rt_now_ns(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+uint64_t rt_now_us(void)
+{
+	return rt_now_ns() / 1000;
 }
 
 static _Noreturn void bad_usage(const char *what, const char *value)
@@ -105,6 +110,8 @@ static bool common_option(struct rt_config *c, const char *name, const char *val
 		c->steal = rt_parse_num(name, value) != 0;
 	else if (!strcmp(name, "park-after-us"))
 		c->park_after_us = (uint64_t)rt_parse_num(name, value);
+	else if (!strcmp(name, "look-ns"))
+		c->look_ns = (uint64_t)rt_parse_num(name, value);
 	else if (!strcmp(name, "check-hash"))
 		c->check_hash = rt_parse_num(name, value) != 0;
 	else if (!strcmp(name, "check-cpu"))
