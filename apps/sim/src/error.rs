@@ -19,6 +19,9 @@ pub enum SimError {
     /// A file is not what it should be.
     #[error("{0}")]
     Toml(String),
+    /// A line is not a measured run.
+    #[error("not a run: {0}")]
+    Run(String),
     /// A file cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {

@@ -18,6 +18,7 @@
 //! ```
 
 mod arrivals;
+pub mod beside;
 mod cache;
 mod check;
 mod engine;

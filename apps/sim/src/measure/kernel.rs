@@ -2,7 +2,7 @@
 //!
 //! One thread is the dispatcher, on its CPU; the other the kthread, on the other: it blocks in
 //! `read` of an eventfd, or computes until a signal's handler has run. Both read the same
-//! clock. The rounds are far enough apart for the other CPU to become idle.
+//! clock. How far the rounds are apart matters: the longer a CPU was idle, the longer its wake.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +16,6 @@ use rustix::thread::{CpuSet, gettid};
 use super::{Found, median, pin};
 
 const ROUNDS: u64 = 1000;
-const APART: Duration = Duration::from_micros(300);
 
 #[allow(clippy::cast_precision_loss, reason = "nanoseconds of a round")]
 fn ns(from: Instant, to: Instant) -> f64 {
@@ -57,12 +56,20 @@ impl Moment {
 }
 
 /// Measures, with the dispatcher on the first CPU and the kthread on the second.
-pub(super) fn measure(found: &mut Found, cpus: [usize; 2]) -> anyhow::Result<()> {
-    wakes(found, cpus)?;
-    signals(found, cpus)
+pub(super) fn measure(found: &mut Found, cpus: [usize; 2], apart: Duration) -> anyhow::Result<()> {
+    wakes(found, cpus, apart)?;
+    signals(found, cpus, apart)
 }
 
-fn wakes(found: &mut Found, cpus: [usize; 2]) -> anyhow::Result<()> {
+/// Waits as the dispatcher does: it polls, so that its own CPU never becomes idle.
+fn poll_for(time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        std::hint::spin_loop();
+    }
+}
+
+fn wakes(found: &mut Found, cpus: [usize; 2], apart: Duration) -> anyhow::Result<()> {
     let efd = eventfd(0, EventfdFlags::CLOEXEC).context("cannot make an eventfd")?;
     let woken = Moment::new();
     let tid = std::sync::OnceLock::new();
@@ -92,12 +99,12 @@ fn wakes(found: &mut Found, cpus: [usize; 2]) -> anyhow::Result<()> {
         woken.take();
         let (mut pins, mut writes, mut latencies) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            std::thread::sleep(APART);
+            poll_for(apart);
             let begin = Instant::now();
             rustix::thread::sched_setaffinity(Some(kthread_id), &both)?;
             let pinned = Instant::now();
             pin(Some(kthread_id), cpus[1])?;
-            std::thread::sleep(APART);
+            poll_for(apart);
             let before = Instant::now();
             write()?;
             let after = Instant::now();
@@ -122,7 +129,7 @@ fn wakes(found: &mut Found, cpus: [usize; 2]) -> anyhow::Result<()> {
 }
 
 /// The process' signal goes to its main thread, which is this one, unless that blocks it.
-fn signals(found: &mut Found, cpus: [usize; 2]) -> anyhow::Result<()> {
+fn signals(found: &mut Found, cpus: [usize; 2], apart: Duration) -> anyhow::Result<()> {
     let arrived = Arc::new(AtomicBool::new(false));
     let id = signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&arrived))
         .context("cannot handle SIGUSR1")?;
@@ -137,7 +144,7 @@ fn signals(found: &mut Found, cpus: [usize; 2]) -> anyhow::Result<()> {
                 while !ready.swap(false, Ordering::Acquire) {
                     std::thread::yield_now();
                 }
-                std::thread::sleep(APART);
+                std::thread::sleep(apart);
                 let begin = Instant::now();
                 kill_process(getpid(), Signal::USR1).context("cannot send a signal")?;
                 sent.set_now();

@@ -10,6 +10,7 @@ mod kernel;
 mod memory;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use calisto::cores::topology::Topology;
@@ -28,6 +29,10 @@ pub(crate) struct Args {
     /// Two CPUs, for what takes two: the I/O kernel's and a runtime's.
     #[arg(long, num_args = 2, default_values_t = [0, 1])]
     cpus: Vec<usize>,
+    /// Microseconds between two wakes or signals. Where a CPU that was idle for long wakes late, they
+    /// are to be about what they are under the load that is to be simulated.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    apart_us: u64,
 }
 
 /// Measured numbers, by section and key: the value, and how it was found.
@@ -53,7 +58,7 @@ pub(crate) fn measure(args: &Args) -> anyhow::Result<String> {
     eprintln!("measuring memory ...");
     memory::measure(&mut found, cpus)?;
     eprintln!("measuring wakes and signals ...");
-    kernel::measure(&mut found, cpus)?;
+    kernel::measure(&mut found, cpus, Duration::from_micros(args.apart_us))?;
     eprintln!("measuring steering and the arbiter ...");
     pin(None, cpus[0])?;
     code::measure(&mut found)?;
