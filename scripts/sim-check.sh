@@ -18,6 +18,8 @@ and machine-N.toml. That they disagree is a finding, not a failure.
   --rates LIST     requests a second (5000,10000,20000,40000,60000)
   --rounds N       how often each is measured (3)
   --secs SECONDS   length of one measurement (3), after --warm SECONDS (1)
+  --look-us US     how long the runtime looks for a message before it parks (2);
+                   1000000: it never parks, so that wakes play no part
   --iokerneld PATH another I/O kernel (target/release/iokerneld)
   --no-build       what is in target/ already
 
@@ -44,14 +46,14 @@ bad_usage() {
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 ours="$root/target/release/iokerneld" rates=5000,10000,20000,40000,60000
-rounds=3 secs=3 warm=1 build=1
+rounds=3 secs=3 warm=1 look_us=2 build=1
 scenario=$root/apps/sim/scenarios/vm2.toml
 
 while [ $# -gt 0 ]; do
 	case $1 in
 	-h | --help) usage && exit 0 ;;
 	--no-build) build=0 && shift && continue ;;
-	--rates | --rounds | --secs | --warm | --iokerneld) ;;
+	--rates | --rounds | --secs | --warm | --look-us | --iokerneld) ;;
 	*) bad_usage "unknown option $1" ;;
 	esac
 	[ $# -ge 2 ] || bad_usage "$1 needs a value"
@@ -60,12 +62,14 @@ while [ $# -gt 0 ]; do
 	--rounds) rounds=$2 ;;
 	--secs) secs=$2 ;;
 	--warm) warm=$2 ;;
+	--look-us) look_us=$2 ;;
 	--iokerneld) ours=$2 && [ -x "$ours" ] || bad_usage "--iokerneld $2: no program there" ;;
 	esac
 	shift 2
 done
 [[ $rounds =~ ^[1-9][0-9]*$ ]] || bad_usage "--rounds $rounds: give a whole number from 1"
 [[ $secs =~ ^[0-9.]+$ && $warm =~ ^[0-9.]+$ ]] || bad_usage "--secs and --warm: give seconds"
+[[ $look_us =~ ^[1-9][0-9]{0,6}$ ]] || bad_usage "--look-us $look_us: give a whole number from 1 to 9999999"
 [[ $rates =~ ^[1-9][0-9]*(,[1-9][0-9]*)*$ ]] || bad_usage "--rates $rates: give whole numbers with commas"
 
 # Builds as the caller, measures as root.
@@ -131,7 +135,7 @@ measure() { # MODE RATE
 		EAL='--no-pci --vdev=net_null0 --no-telemetry --log-level=4' \
 		waited_for "$root/apps/bench/run.sh" 1 "$ours --no-huge --policy modulo" \
 		--guaranteed 1 --mac 02:00:00:00:00:03 --ip 192.168.1.3 --check-hash 0 \
-		--look-ns 2000 --work-ns 10000 >"$dir/figures"
+		--look-ns "${look_us}000" --work-ns 10000 >"$dir/figures"
 }
 
 # What decides most, of each round's machine file.
@@ -148,6 +152,7 @@ for ((round = 1; round <= rounds; round++)); do
 	machines+=(--machine "$dir/machine-$round.toml")
 	waited_for "$root/target/release/calisto-sim" measure --name "round-$round" \
 		--cpus "$dispatcher_cpu" "$runtime_cpu" >"$dir/machine-$round.toml"
+	sed -i "s/^spin_ns = [0-9.]*/spin_ns = ${look_us}000.0/" "$dir/machine-$round.toml"
 	for rate in ${rates//,/ }; do
 		measure open "$rate"
 		printf '%s\t%s\n' "$rate" "$(cat "$dir/figures")" >>"$dir/runs"
