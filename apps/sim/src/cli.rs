@@ -1,9 +1,11 @@
 //! The command line.
 
 use std::io::Write as _;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use calisto_sim::charts::charts;
 use calisto_sim::sweep::{self, Axis};
 use calisto_sim::table::{self, Row};
 use calisto_sim::{Machine, Report, Scenario, SimError, Steering};
@@ -64,20 +66,27 @@ struct RunArgs {
     #[arg(long, conflicts_with = "packets")]
     seconds: Option<f64>,
     /// Runs each with so many seeds, from the scenario's on.
-    #[arg(long, default_value_t = 1)]
-    seeds: u64,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    seeds: u16,
+    /// Runs so many at once; as many as there are CPUs by default. The output is the same.
+    #[arg(long)]
+    threads: Option<NonZero<usize>>,
     /// Writes the table as CSV, one line a run.
     #[arg(long)]
     csv: Option<PathBuf>,
     /// Writes all reports as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Writes charts against the first setting of --sweep to this directory, as SVG and PNG: p50,
+    /// p99, packets whose flow changed core, cores.
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
 }
 
 /// Does what the command line says.
 pub(crate) fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
-        Command::Run(args) => run_all(&args),
+        Command::Run(args) => simulate(&args),
         Command::Machine { name } => {
             let machine = Machine::load(&name)?;
             print(&toml::to_string(&machine).context("cannot write a machine")?)
@@ -103,7 +112,41 @@ fn read(path: &Path) -> Result<Scenario, SimError> {
     Scenario::from_toml(&text)
 }
 
-fn run_all(args: &RunArgs) -> anyhow::Result<()> {
+fn simulate(args: &RunArgs) -> anyhow::Result<()> {
+    let base = base(args)?;
+    let steerings = steerings(args, &base)?;
+    let sweeps = axes(&args.sweeps)?;
+    if let Some(dir) = &args.plot {
+        if sweeps.is_empty() {
+            let needs = "--plot needs a --sweep, whose values are the charts' x axis";
+            return Err(SimError::Scenario(needs.into()).into());
+        }
+        if base.procs.iter().all(|proc| proc.load.is_none()) {
+            let none = "--plot has nothing to draw: no runtime has a load";
+            return Err(SimError::Scenario(none.into()).into());
+        }
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("cannot make the directory {}", dir.display()))?;
+    }
+    let rows = rows(args, &base, &steerings, &sweeps)?;
+    if let Some(path) = &args.csv {
+        write(path, &table::csv(&rows))?;
+    }
+    if let Some(path) = &args.json {
+        let first = |row: &&Row| row.proc == rows[0].proc;
+        let all: Vec<&Report> = rows.iter().filter(first).flat_map(|r| &r.reports).collect();
+        write(path, &(serde_json::to_string_pretty(&all)? + "\n"))?;
+    }
+    if let Some(dir) = &args.plot {
+        for (name, chart) in charts(&rows) {
+            chart.save(&dir.join(name))?;
+        }
+    }
+    print(&table::text(&rows))
+}
+
+/// The scenario with what the command line says of it, but for policies and sweeps.
+fn base(args: &RunArgs) -> Result<Scenario, SimError> {
     let mut base = match &args.scenario {
         Some(path) => read(path)?,
         None => Scenario::default(),
@@ -117,49 +160,75 @@ fn run_all(args: &RunArgs) -> anyhow::Result<()> {
     if let Some(seconds) = args.seconds {
         (base.seconds, base.packets) = (seconds, 0);
     }
-    let parsed = |texts: &[String]| -> Result<Vec<Axis>, SimError> {
-        texts.iter().map(|text| Axis::parse(text)).collect()
-    };
-    for axis in parsed(&args.sets)? {
+    for axis in axes(&args.sets)? {
         let [value] = axis.values[..] else {
             let name = axis.key.name();
-            return Err(SimError::Scenario(format!("--set {name} takes one value")).into());
+            return Err(SimError::Scenario(format!("--set {name} takes one value")));
         };
         axis.key.set(&mut base, value);
     }
-    let mut steerings = Vec::new();
-    for label in &args.policies {
+    Ok(base)
+}
+
+fn axes(texts: &[String]) -> Result<Vec<Axis>, SimError> {
+    texts.iter().map(|text| Axis::parse(text)).collect()
+}
+
+/// What `--policy` asks for, or the scenario's own.
+fn steerings(args: &RunArgs, base: &Scenario) -> Result<Vec<Steering>, SimError> {
+    if args.policies.is_empty() {
+        return Ok(vec![base.steering]);
+    }
+    let labels = args.policies.iter().map(|label| {
         let Steering {
             policy,
             strict,
             order_guard,
             ..
         } = Steering::from_label(label)?;
-        steerings.push(Steering {
+        Ok(Steering {
             policy,
             strict,
             order_guard,
             ..base.steering
-        });
-    }
-    if steerings.is_empty() {
-        steerings.push(base.steering);
-    }
+        })
+    });
+    labels.collect()
+}
 
-    let mut rows = Vec::new();
-    for point in sweep::combinations(&parsed(&args.sweeps)?) {
-        for steering in &steerings {
+/// Runs everything: a row for each combination, policy and runtime under load.
+fn rows(
+    args: &RunArgs,
+    base: &Scenario,
+    steerings: &[Steering],
+    sweeps: &[Axis],
+) -> Result<Vec<Row>, SimError> {
+    let points = sweep::combinations(sweeps);
+    let mut scenarios = Vec::new();
+    for point in &points {
+        for steering in steerings {
             let mut scenario = base.clone();
             scenario.steering = *steering;
-            for (key, value) in &point {
+            for (key, value) in point {
                 key.set(&mut scenario, *value);
             }
-            let reports = seeds(&scenario, args.seeds)?;
-            let loaded = scenario
-                .procs
-                .iter()
-                .enumerate()
-                .filter(|p| p.1.load.is_some());
+            // What cannot be is to be known before the others have taken their time.
+            scenario.check()?;
+            scenarios.extend((0..args.seeds).map(|further| Scenario {
+                seed: scenario.seed.wrapping_add(further.into()),
+                ..scenario.clone()
+            }));
+        }
+    }
+    let reports = calisto_sim::run_all(&scenarios, args.threads, || false);
+    let mut reports = reports.into_iter();
+    let mut rows = Vec::new();
+    for point in &points {
+        for steering in steerings {
+            let seeds = reports.by_ref().take(args.seeds.into());
+            let reports: Vec<Report> = seeds.collect::<Result<_, _>>()?;
+            let loaded = base.procs.iter().enumerate();
+            let loaded = loaded.filter(|(_, proc)| proc.load.is_some());
             rows.extend(loaded.map(|(proc, _)| Row {
                 policy: steering.label(),
                 point: point.clone(),
@@ -168,26 +237,7 @@ fn run_all(args: &RunArgs) -> anyhow::Result<()> {
             }));
         }
     }
-    if let Some(path) = &args.csv {
-        write(path, &table::csv(&rows))?;
-    }
-    if let Some(path) = &args.json {
-        let first = |row: &&Row| row.proc == rows[0].proc;
-        let all: Vec<&Report> = rows.iter().filter(first).flat_map(|r| &r.reports).collect();
-        write(path, &(serde_json::to_string_pretty(&all)? + "\n"))?;
-    }
-    print(&table::text(&rows))
-}
-
-fn seeds(scenario: &Scenario, count: u64) -> Result<Vec<Report>, SimError> {
-    let seeds = scenario.seed..scenario.seed + count.max(1);
-    seeds
-        .map(|seed| {
-            let mut scenario = scenario.clone();
-            scenario.seed = seed;
-            calisto_sim::run(&scenario)
-        })
-        .collect()
+    Ok(rows)
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -30,6 +30,9 @@ pub enum SimError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Whoever had it simulated wanted no more of it.
+    #[error("stopped before it began")]
+    Stopped,
     /// There is no memory for a table.
     #[error("no memory for steering: {0}")]
     Memory(#[from] std::io::Error),

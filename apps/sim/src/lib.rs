@@ -20,10 +20,12 @@
 mod arrivals;
 pub mod beside;
 mod cache;
+pub mod charts;
 mod check;
 mod engine;
 mod error;
 mod machine;
+mod many;
 mod report;
 mod scenario;
 pub mod sweep;
@@ -32,6 +34,7 @@ pub mod table;
 pub use engine::run;
 pub use error::SimError;
 pub use machine::{Cache, Dispatcher, Kernel, Machine, Runtime, SteerCosts, Topology};
+pub use many::run_all;
 pub use report::{Ends, Grants, Latency, Moves, ProcReport, Report, Steals, Time, Touches};
 pub use scenario::{
     Arrivals, Batch, Load, MAX_CORES, MAX_FLOWS, Popularity, Proc, Scenario, Service, Steering,

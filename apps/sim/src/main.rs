@@ -5,17 +5,17 @@ mod measure;
 
 use std::process::ExitCode;
 
+use calisto_sim::SimError;
+
 fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // What the user asked for cannot be; everything else is a failure.
-            if let Some(error) = error.downcast_ref::<calisto_sim::SimError>() {
-                eprintln!("calisto-sim: {error}");
-                ExitCode::from(2)
-            } else {
-                eprintln!("calisto-sim: {error:#}");
-                ExitCode::FAILURE
+            eprintln!("calisto-sim: {error:#}");
+            match error.downcast_ref() {
+                None | Some(SimError::Memory(_) | SimError::Stopped) => ExitCode::FAILURE,
+                // What the user asked for cannot be.
+                Some(_) => ExitCode::from(2),
             }
         }
     }

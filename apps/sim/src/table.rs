@@ -86,6 +86,12 @@ fn spread(row: &Row, column: Column) -> (f64, f64, f64) {
     (first, values[(values.len() - 1) / 2], last)
 }
 
+/// The same of the column with that heading; none if there is no such column.
+pub(crate) fn named(row: &Row, heading: &str) -> Option<(f64, f64, f64)> {
+    let column = COLUMNS.into_iter().find(|(name, _)| *name == heading)?;
+    Some(spread(row, column))
+}
+
 fn short(value: f64) -> String {
     match value.abs() {
         v if v >= 1000.0 => format!("{value:.0}"),

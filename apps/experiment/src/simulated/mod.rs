@@ -9,11 +9,7 @@ pub(crate) mod maps;
 pub(crate) mod paper;
 pub(crate) mod sanity;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use calisto_plot::{Chart, Point, Series};
 use calisto_sim::{ProcReport, Report, Scenario, Steering};
 use serde::Serialize;
@@ -195,35 +191,9 @@ fn steering(policy: &str) -> Result<Steering> {
 
 /// The reports of `jobs`, in their order.
 fn on_all_cpus(jobs: &[Scenario]) -> Result<Vec<Report>> {
-    let next = AtomicUsize::new(0);
-    let reports: Vec<Mutex<Option<Result<Report>>>> =
-        jobs.iter().map(|_| Mutex::new(None)).collect();
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(job) = jobs.get(i) else { return };
-                    let report = stop::check()
-                        .and_then(|()| calisto_sim::run(job).map_err(anyhow::Error::from));
-                    if let Ok(mut place) = reports[i].lock() {
-                        *place = Some(report);
-                    }
-                }
-            });
-        }
-    });
-    reports
-        .into_iter()
-        .map(|place| {
-            place
-                .into_inner()
-                .ok()
-                .flatten()
-                .unwrap_or_else(|| Err(anyhow!("a simulated run was not finished")))
-        })
-        .collect()
+    let reports = calisto_sim::run_all(jobs, None, || stop::check().is_err());
+    stop::check()?;
+    Ok(reports.into_iter().collect::<Result<_, _>>()?)
 }
 
 /// A line for each policy: a number of its cells against `x`.
