@@ -29,24 +29,16 @@ use crate::machine::{Cache as Costs, Machine};
 use crate::report::Touches;
 
 const LINE: u64 = 64;
-const NOWHERE: u16 = u16::MAX;
 
 /// Where a flow's state was touched last. Clocks count lines and wrap: an age of 256 GiB
 /// looks young again.
-#[derive(Debug, Clone, Copy)]
+/// By default, which is all zero, nobody touched it yet.
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Place {
     private: u32,
     l3: u32,
-    core: u16,
-}
-
-impl Place {
-    /// Nobody touched it yet.
-    pub(crate) const NOWHERE: Place = Place {
-        private: 0,
-        l3: 0,
-        core: NOWHERE,
-    };
+    /// The core's number, and one.
+    toucher: u16,
 }
 
 /// Which lines are touched.
@@ -154,11 +146,11 @@ impl Caches {
         let socket = self.socket_of[core.index()];
         let n = f64::from(what.lines);
         let c = &self.costs;
-        let (brought, from_memory, ns) = if place.core == NOWHERE {
+        let (brought, from_memory, ns) = if place.toucher == 0 {
             counts.first += 1;
             (true, true, wait(n, c.memory_ns, c.memory_line_ns))
         } else {
-            let last = usize::from(place.core);
+            let last = usize::from(place.toucher - 1);
             let last_socket = self.socket_of[last];
             let young = |clock: u32, then: u32, room: u32| clock.wrapping_sub(then) < room;
             let private = young(
@@ -198,7 +190,7 @@ impl Caches {
         *place = Place {
             private: *private,
             l3: *l3,
-            core: core.0,
+            toucher: core.0 + 1,
         };
         ns
     }
@@ -236,7 +228,7 @@ mod tests {
     #[test]
     fn a_second_touch_is_private_also_for_the_sibling() {
         let mut bed = Bed::new("m510");
-        let (c, mut flow) = (bed.costs, Place::NOWHERE);
+        let (c, mut flow) = (bed.costs, Place::default());
         assert_eq!(
             bed.touch(1, &mut flow, 0.5),
             c.memory_ns + 3.0 * c.memory_line_ns
@@ -256,7 +248,7 @@ mod tests {
     #[test]
     fn another_core_waits_for_the_written_lines_of_the_last() {
         let mut bed = Bed::new("m510");
-        let (c, mut flow) = (bed.costs, Place::NOWHERE);
+        let (c, mut flow) = (bed.costs, Place::default());
         bed.touch(1, &mut flow, 1.0);
         assert_eq!(
             bed.touch(2, &mut flow, 1.0),
@@ -274,7 +266,7 @@ mod tests {
     #[test]
     fn as_many_bytes_as_there_is_room_for_push_it_out_and_one_line_less_does_not() {
         let mut bed = Bed::new("m510");
-        let mut flow = Place::NOWHERE;
+        let mut flow = Place::default();
         let room = bed.costs.private_bytes;
         bed.touch(1, &mut flow, 0.5);
         bed.caches.pollute(CoreId(1), room - LINE);
@@ -296,7 +288,7 @@ mod tests {
         let mut bed = Bed::new("m510");
         let in_l3 = usize::try_from(bed.costs.l3_bytes / u64::from(FOUR)).unwrap();
         for (flows, memory) in [(in_l3, 0), (in_l3 + 1, in_l3 + 1)] {
-            let mut places = vec![Place::NOWHERE; flows];
+            let mut places = vec![Place::default(); flows];
             for place in &mut places {
                 bed.touch(1, place, 0.5);
             }
@@ -312,7 +304,7 @@ mod tests {
     #[test]
     fn another_socket_is_far() {
         let mut bed = Bed::new("server64");
-        let (c, mut flow) = (bed.costs, Place::NOWHERE);
+        let (c, mut flow) = (bed.costs, Place::default());
         bed.touch(1, &mut flow, 0.5);
         assert_eq!(
             bed.touch(40, &mut flow, 0.5),

@@ -34,6 +34,6 @@ pub enum SimError {
     #[error("stopped before it began")]
     Stopped,
     /// There is no memory for a table.
-    #[error("no memory for steering: {0}")]
+    #[error("no memory for flows and steering: {0}")]
     Memory(#[from] std::io::Error),
 }

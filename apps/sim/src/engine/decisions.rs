@@ -111,7 +111,7 @@ impl Sim {
                     proc: index(victim.index()),
                     kthread: index(victim_kthread.index()),
                 };
-                self.events.plan(at, event);
+                self.events.plan_rare(at, event);
             }
         }
     }

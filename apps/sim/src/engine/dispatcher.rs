@@ -394,7 +394,7 @@ impl Sim {
     fn next_work(&self) -> u64 {
         let d = &self.dispatcher;
         let front = |at: Option<u64>| at.unwrap_or(u64::MAX);
-        self.next_arrival()
+        self.next_arrival
             .min(front(d.commands.front().map(|c| c.0)))
             .min(front(d.to_send.front().map(|s| s.0)))
             .min(front(d.done.front().map(|d| d.0)))

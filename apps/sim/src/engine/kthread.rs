@@ -95,7 +95,6 @@ pub(super) struct Kthread {
     pub(super) rq_head: u32,
     pub(super) rq_tail: u32,
     pub(super) doing: Doing,
-    pub(super) generation: u32,
     /// The core that it has or had last.
     pub(super) core: CoreId,
     /// By its own account; before the dispatcher has seen it.
@@ -121,7 +120,6 @@ impl Kthread {
             rq_head: 0,
             rq_tail: 0,
             doing: Doing::Blocked,
-            generation: 0,
             core: CoreId(0),
             parked: true,
             detached: true,

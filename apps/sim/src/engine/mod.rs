@@ -8,8 +8,7 @@
 //!
 //! # Invariants
 //!
-//! A kthread has one planned event at most that counts: planning another takes a new
-//! generation, and events of old ones are passed over. A packet is in exactly one place: the
+//! A kthread has one planned event at most, signals aside. A packet is in exactly one place: the
 //! NIC's ring, an rxq, a softirq, a run queue, running, or waiting to be sent.
 
 mod decisions;
@@ -86,6 +85,8 @@ struct Sim {
     packets: Vec<InFlight>,
     free: Vec<u32>,
     streams: Vec<Option<Ahead>>,
+    /// When the next packet will be found; `u64::MAX`: none comes.
+    next_arrival: u64,
     window: Window,
     skip_idle_ticks: bool,
 }
@@ -106,10 +107,10 @@ impl Sim {
             let load = proc.load.as_ref();
             load.map(|load| Ahead::new(load, scenario.seed, at))
         });
-        Ok(Sim {
+        let mut sim = Sim {
             now: 0,
             machine: machine.clone(),
-            events: Events::default(),
+            events: Events::new(procs.iter().map(|proc| proc::index(proc.kthreads.len()))),
             arbiter: Arbiter::new(&cores, scenario.procs.len()),
             decisions: Decisions::new(),
             rules: RuleSet::default(),
@@ -120,10 +121,13 @@ impl Sim {
             packets: Vec::new(),
             free: Vec::new(),
             streams: streams.collect(),
+            next_arrival: u64::MAX,
             window: Window::new(scenario),
             skip_idle_ticks: scenario.skip_idle_ticks,
             procs,
-        })
+        };
+        sim.find_next_arrival();
+        Ok(sim)
     }
 
     /// Packets that came and have not ended.
@@ -138,11 +142,12 @@ impl Sim {
 
 /// A span as it is planned: to the nanosecond.
 fn span(ns: f64) -> u64 {
+    // By way of the signed type, to which processors convert at once.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "costs are checked to be 0 to 1e9"
     )]
-    let span = (ns + 0.5) as u64;
+    let span = (ns + 0.5) as i64 as u64;
     span
 }

@@ -1,6 +1,8 @@
 //! A runtime: its kthreads, its flows, its steering, its counts.
 
-use calisto::ids::KthreadIdx;
+use calisto::hint::prefetch_write;
+use calisto::ids::{CoreId, KthreadIdx};
+use calisto::pages::{Pages, Zero};
 use calisto::stats::SteerStats;
 use calisto::steering::{ProcSteering, Rxqs};
 use rand_pcg::Pcg64Mcg;
@@ -12,12 +14,12 @@ use crate::cache::{Footprint, Place};
 use crate::error::SimError;
 use crate::scenario::{Batch, Scenario};
 
-/// What is known of a flow. There may be ten millions of them.
-#[derive(Debug, Clone, Copy)]
+/// What is known of a flow. There may be ten millions of them. All zero: one that is new.
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Flow {
     pub(super) place: Place,
-    /// The core to which its last packet was steered.
-    pub(super) steered: u16,
+    /// The core to which its last packet was steered, and one; 0: none came.
+    steered: u16,
     pub(super) generation: u16,
     /// Packets that came, and the latest of them that was touched. These wrap.
     pub(super) sent: u16,
@@ -26,17 +28,23 @@ pub(super) struct Flow {
 
 const _: () = assert!(size_of::<Flow>() <= 24, "ten million flows are 240 MB");
 
-/// No core.
-pub(super) const NO_CORE: u16 = u16::MAX;
+#[allow(unsafe_code, reason = "says that zeroed memory is a value")]
+// SAFETY: it and the place in it are integers.
+unsafe impl Zero for Flow {}
 
 impl Flow {
-    const NEW: Flow = Flow {
-        place: Place::NOWHERE,
-        steered: NO_CORE,
-        generation: 0,
-        sent: 0,
-        seen: 0,
-    };
+    /// A packet is steered to `core`; the core of the one before.
+    pub(super) fn steered(&mut self, core: CoreId) -> Option<CoreId> {
+        let last = std::mem::replace(&mut self.steered, core.0 + 1);
+        last.checked_sub(1).map(CoreId)
+    }
+
+    /// Asks for it to be in the cache soon. It may lie in two lines.
+    pub(super) fn prefetch(&self) {
+        let first: *const Flow = self;
+        prefetch_write(first);
+        prefetch_write(first.cast::<u8>().wrapping_add(size_of::<Flow>() - 1));
+    }
 
     /// Another flow takes its place. Packets that are under way keep their numbers.
     pub(super) fn renew(&mut self, generation: u16) {
@@ -44,7 +52,7 @@ impl Flow {
             generation,
             sent: self.sent,
             seen: self.seen,
-            ..Flow::NEW
+            ..Flow::default()
         };
     }
 }
@@ -67,7 +75,7 @@ pub(super) struct ProcSim {
     pub(super) recent: Vec<Option<u16>>,
     pub(super) round_robin: u32,
     pub(super) guaranteed: u16,
-    pub(super) flows: Vec<Flow>,
+    pub(super) flows: Pages<Flow>,
     pub(super) footprint: Footprint,
     pub(super) other_bytes: u32,
     pub(super) batch: Option<Batch>,
@@ -95,7 +103,7 @@ impl ProcSim {
             recent: vec![None; cores],
             round_robin: 0,
             guaranteed: proc.guaranteed,
-            flows: vec![Flow::NEW; flows as usize],
+            flows: Pages::zeroed(flows as usize, || {})?,
             footprint: load.map_or(Footprint::new(0, 0.0), |load| {
                 Footprint::new(load.state_bytes, load.write_share)
             }),

@@ -8,27 +8,23 @@ use super::dispatcher::RX_BURST;
 use super::kthread::Message;
 use super::proc::SimRxqs;
 use super::{InFlight, Sim};
-use crate::arrivals::rss_hash;
+use crate::arrivals::{Ahead, rss_hash};
 
 impl Sim {
-    /// When the next packet will be found.
-    pub(super) fn next_arrival(&self) -> u64 {
-        if self.window.closed.is_some() {
-            return u64::MAX;
-        }
-        let next = self.streams.iter().flatten().map(|stream| stream.next_at());
-        next.min().map_or(u64::MAX, |at| {
-            if at > self.window.end_at {
-                u64::MAX
-            } else {
+    /// Looks when the next packet will be found.
+    pub(super) fn find_next_arrival(&mut self) {
+        let next = self.streams.iter().flatten().map(Ahead::next_at).min();
+        self.next_arrival = match next {
+            Some(at) if at <= self.window.end_at && self.window.closed.is_none() => {
                 at + self.dispatcher.found_after
             }
-        })
+            _ => u64::MAX,
+        };
     }
 
     /// Takes what came from the streams into the NIC's ring.
     pub(super) fn pull(&mut self) {
-        while self.window.closed.is_none() && self.next_arrival() <= self.now {
+        while self.next_arrival <= self.now {
             self.pull_one();
         }
     }
@@ -40,9 +36,7 @@ impl Sim {
             .min_by_key(|(_, stream)| stream.next_at())
             .expect("a packet is due");
         let (packet, later) = stream.next();
-        let flow = &raw const self.procs[p].flows[later as usize];
-        calisto::hint::prefetch_read(flow);
-
+        self.procs[p].flows[later as usize].prefetch();
         if self.window.pulled == self.window.warm_packets {
             self.open();
         }
@@ -75,6 +69,8 @@ impl Sim {
         }
         if self.window.pulled == self.window.packets {
             self.close();
+        } else {
+            self.find_next_arrival();
         }
     }
 
@@ -204,11 +200,10 @@ impl Sim {
         }
         let counts = &mut proc.meter.counts;
         let flow = &mut proc.flows[packet.flow as usize];
-        if flow.steered != super::proc::NO_CORE {
+        if let Some(last) = flow.steered(core) {
             counts.known += 1;
-            counts.changed_core += u64::from(flow.steered != core.0);
+            counts.changed_core += u64::from(last != core);
         }
-        flow.steered = core.0;
         let number = self.keep(packet);
         self.send(p, kthread.index(), Message::Packet(number));
         let proc = &mut self.procs[p];

@@ -14,7 +14,7 @@ impl Sim {
         let (open, close) = (self.window.warm_until, self.window.end_at);
         for (at, event) in [(open, Event::Open), (close, Event::Close)] {
             if at != u64::MAX {
-                self.events.plan(at, event);
+                self.events.plan_rare(at, event);
             }
         }
         loop {
@@ -66,16 +66,7 @@ impl Sim {
 
     fn handle(&mut self) {
         match self.events.pop() {
-            Some(Event::Kthread {
-                proc,
-                kthread,
-                generation,
-            }) => {
-                let (p, k) = (usize::from(proc), usize::from(kthread));
-                if self.procs[p].kthreads[k].generation == generation {
-                    self.step(p, k);
-                }
-            }
+            Some(Event::Kthread { proc, kthread }) => self.step(proc.into(), kthread.into()),
             Some(Event::Signal { proc, kthread }) => self.signalled(proc.into(), kthread.into()),
             Some(Event::Open) => self.open(),
             Some(Event::Close) => self.close(),
@@ -99,6 +90,7 @@ impl Sim {
         if self.window.closed.is_none() {
             self.open();
             self.window.closed = Some(self.now);
+            self.find_next_arrival();
             self.window.dispatcher_ns = self.dispatcher.busy_ns;
             for proc in &mut self.procs {
                 proc.meter.close(self.now);

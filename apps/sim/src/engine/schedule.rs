@@ -15,7 +15,6 @@ use calisto::ids::CoreId;
 use rand::RngExt;
 
 use super::dispatcher::Command;
-use super::events::Event;
 use super::kthread::{Doing, Message, Running, Spent, Uthread};
 use super::proc::index;
 use super::{Sim, span};
@@ -26,14 +25,7 @@ const STOLEN_MAX: usize = 16;
 impl Sim {
     /// Plans what the kthread comes to next.
     pub(super) fn plan(&mut self, p: usize, k: usize, at: u64) {
-        let kthread = &mut self.procs[p].kthreads[k];
-        kthread.generation = kthread.generation.wrapping_add(1);
-        let event = Event::Kthread {
-            proc: index(p),
-            kthread: index(k),
-            generation: kthread.generation,
-        };
-        self.events.plan(at, event);
+        self.events.plan(p, k, at);
     }
 
     /// The kthread comes to the end of what it did.

@@ -46,7 +46,7 @@ fn moved_by_a_fifth(label: &str) -> usize {
         sim.steer(4);
         sim.procs[0].flows[4..]
             .iter()
-            .map(|flow| flow.steered)
+            .map(|flow| { *flow }.steered(CoreId(0)).unwrap().0)
             .collect()
     };
     // The first kthread is launched on core 0.
