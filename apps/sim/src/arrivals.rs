@@ -243,12 +243,12 @@ impl Ahead {
         self.drawn[self.at].at
     }
 
-    /// The next packet, and the flow of one that comes later.
-    pub(crate) fn next(&mut self) -> (Packet, u32) {
+    /// The next packet, and one that comes later.
+    pub(crate) fn next(&mut self) -> (Packet, Packet) {
         let drawn = self.stream.next();
         let packet = std::mem::replace(&mut self.drawn[self.at], drawn);
         self.at = (self.at + 1) % Ahead::PACKETS;
-        (packet, drawn.flow)
+        (packet, drawn)
     }
 }
 

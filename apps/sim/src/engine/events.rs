@@ -38,6 +38,9 @@ pub(super) struct Events {
     kthreads: Vec<(u16, u16)>,
     /// By proc: its first leaf.
     first: Vec<usize>,
+    /// The leaf of the event that was taken last, of which the tree does not know yet: mostly
+    /// the same kthread is planned anew, which is one walk then.
+    taken: Option<usize>,
     rare: BinaryHeap<Reverse<(Key, Event)>>,
     planned: u64,
 }
@@ -54,6 +57,7 @@ impl Events {
             tree: vec![NONE; 2 * kthreads.len().next_power_of_two()],
             kthreads,
             first,
+            taken: None,
             rare: BinaryHeap::new(),
             planned: 0,
         }
@@ -68,6 +72,9 @@ impl Events {
     pub(super) fn plan(&mut self, proc: usize, kthread: usize, at: u64) {
         let leaf = self.first[proc] + kthread;
         let key = self.key(at, leaf);
+        if self.taken == Some(leaf) {
+            self.taken = None;
+        }
         self.put(leaf, key);
     }
 
@@ -95,12 +102,21 @@ impl Events {
 
     /// The time of the next one; `u64::MAX` if there is none.
     #[allow(clippy::cast_possible_truncation, reason = "the upper half")]
-    pub(super) fn next_at(&self) -> u64 {
+    pub(super) fn next_at(&mut self) -> u64 {
+        self.settle();
         (self.tree[1].min(self.next_rare()) >> 64) as u64
+    }
+
+    /// Takes the last taken event out of the tree, unless another came in its place.
+    fn settle(&mut self) {
+        if let Some(leaf) = self.taken.take() {
+            self.put(leaf, NONE);
+        }
     }
 
     /// Takes the next one.
     pub(super) fn pop(&mut self) -> Option<Event> {
+        self.settle();
         let key = self.tree[1];
         if self.next_rare() < key {
             return self.rare.pop().map(|Reverse((_, event))| event);
@@ -110,7 +126,7 @@ impl Events {
         }
         #[allow(clippy::cast_possible_truncation, reason = "the leaf is in 16 bits")]
         let leaf = usize::from(key as u16);
-        self.put(leaf, NONE);
+        self.taken = Some(leaf);
         let (proc, kthread) = self.kthreads[leaf];
         Some(Event::Kthread { proc, kthread })
     }

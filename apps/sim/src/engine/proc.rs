@@ -9,7 +9,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::kthread::{Kthread, Message, Uthread};
 use super::meter::Meter;
-use crate::arrivals;
+use crate::arrivals::{self, Packet};
 use crate::cache::{Footprint, Place};
 use crate::error::SimError;
 use crate::scenario::{Batch, Scenario};
@@ -113,6 +113,19 @@ impl ProcSim {
             spare: Vec::new(),
             meter: Meter::new(),
         })
+    }
+
+    /// The RSS hash of a packet.
+    pub(super) fn hash(&self, packet: &Packet) -> u32 {
+        #[allow(clippy::cast_possible_truncation, reason = "MAX_FLOWS")]
+        let flows = self.flows.len() as u32;
+        arrivals::rss_hash(packet.flow, flows, packet.generation)
+    }
+
+    /// Asks for what will be read when the packet comes to be in the cache by then.
+    pub(super) fn ask_for(&self, packet: &Packet) {
+        self.flows[packet.flow as usize].prefetch();
+        self.steering.ahead().ask_for(self.hash(packet));
     }
 
     /// Puts a uthread on a kthread's run queue.

@@ -8,7 +8,7 @@ use super::dispatcher::RX_BURST;
 use super::kthread::Message;
 use super::proc::SimRxqs;
 use super::{InFlight, Sim};
-use crate::arrivals::{Ahead, rss_hash};
+use crate::arrivals::Ahead;
 
 impl Sim {
     /// Looks when the next packet will be found.
@@ -36,7 +36,8 @@ impl Sim {
             .min_by_key(|(_, stream)| stream.next_at())
             .expect("a packet is due");
         let (packet, later) = stream.next();
-        self.procs[p].flows[later as usize].prefetch();
+        self.procs[p].ask_for(&later);
+
         if self.window.pulled == self.window.warm_packets {
             self.open();
         }
@@ -48,13 +49,11 @@ impl Sim {
             proc.meter.ends.nic_drops += 1;
             self.window.nic_drops += 1;
         } else {
-            let flows = proc.flows.len();
+            let hash = proc.hash(&packet);
             let flow = &mut proc.flows[packet.flow as usize];
             if flow.generation != packet.generation {
                 flow.renew(packet.generation);
             }
-            #[allow(clippy::cast_possible_truncation, reason = "MAX_FLOWS")]
-            let hash = rss_hash(packet.flow, flows as u32, packet.generation);
             let seq = flow.sent;
             flow.sent = flow.sent.wrapping_add(1);
             self.dispatcher.nic.push_back(InFlight {

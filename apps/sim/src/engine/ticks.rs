@@ -39,7 +39,6 @@ impl Sim {
             .housekeep(self.dispatcher.clock, &proc.stats, |k| {
                 kthreads[k.index()].received
             });
-        proc.steering.flush(&proc.stats);
     }
 
     /// True if ticks are left out from now on.
@@ -56,7 +55,8 @@ impl Sim {
         still
     }
 
-    /// Ticks that were left out, up to the last before now; the next one is not.
+    /// Ticks that were left out, up to the last before now; the next one is not. Counts wait
+    /// for the next one that is carried out.
     pub(super) fn catch_up(&mut self) {
         if !std::mem::take(&mut self.dispatcher.leaving_out) {
             return;
@@ -105,6 +105,8 @@ impl Sim {
         self.dispatcher.next_tick = self.now + TICK_NS;
         self.dispatcher.left_out = None;
         self.housekeep(self.now);
+        let proc = &mut self.procs[self.dispatcher.house_turn];
+        proc.steering.flush(&proc.stats);
         self.dispatcher.lag = self.tick_ns();
         self.dispatcher.still += 1;
         self.look_at_waits();
