@@ -257,6 +257,13 @@ impl Arbiter {
         self.cores.idle_count()
     }
 
+    /// True if a tick would look at nothing and decide nothing, whenever it is.
+    pub fn is_at_rest(&self) -> bool {
+        self.watched.at_or_after(0).is_none()
+            && self.overloaded.first().is_none()
+            && self.timers.is_empty()
+    }
+
     /// Kthreads of the proc with a core, or waiting for theirs; none for an empty slot.
     #[inline]
     pub fn active(&self, slot: ProcSlot) -> &[KthreadIdx] {

@@ -50,6 +50,11 @@ impl Timers {
         }
     }
 
+    /// True if no timer is set.
+    pub(super) fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
     /// Takes out one timer that is due at `now`, the earliest first.
     #[inline]
     pub(super) fn pop_due(&mut self, now: Micros) -> Option<ProcSlot> {

@@ -81,6 +81,8 @@ pub(super) struct Dispatcher {
     pub(super) leaving_out: bool,
     /// When the last tick began, if it was left out.
     pub(super) left_out: Option<u64>,
+    /// Its whole time was counted as busy.
+    pub(super) is_counted: bool,
     /// The time of the last tick.
     pub(super) clock: Micros,
     /// Ticks since anything changed.
@@ -130,6 +132,7 @@ impl Dispatcher {
             next_tick: 0,
             leaving_out: false,
             left_out: None,
+            is_counted: false,
             clock: Micros(0),
             still: 0,
             left: 0,
@@ -138,6 +141,11 @@ impl Dispatcher {
             line_bytes: line_bytes.collect(),
             busy_ns: 0.0,
         }
+    }
+
+    /// True if the next tick is like the one before, if no messages lie with parked kthreads.
+    pub(super) fn repeats(&self) -> bool {
+        self.still >= 3 + self.left
     }
 
     /// Packets in the NIC's ring.
@@ -154,11 +162,11 @@ pub(super) fn times(n: usize, ns: f64) -> f64 {
 impl Sim {
     /// A queue or a core changed: the next tick may decide something.
     pub(super) fn touch_queues(&mut self) {
-        self.dispatcher.still = 0;
         if self.dispatcher.stage == Stage::Idle {
             self.catch_up();
             self.dispatcher.at = self.dispatcher.at.min(self.dispatcher.next_tick);
         }
+        self.dispatcher.still = 0;
     }
 
     /// A runtime has written a command.
@@ -187,7 +195,10 @@ impl Sim {
         loop {
             self.dispatcher.lag = 0.0;
             let next = match self.dispatcher.stage {
-                Stage::Idle => self.leave_idleness(),
+                Stage::Idle => match self.leave_idleness() {
+                    Some(step) => step,
+                    None => return,
+                },
                 Stage::Before(step) => step,
                 Stage::At(step, n) => self.end(step, n),
             };
@@ -224,18 +235,25 @@ impl Sim {
         took > 0
     }
 
-    fn leave_idleness(&mut self) -> Step {
+    /// The step with which it goes on; none if that is only later.
+    fn leave_idleness(&mut self) -> Option<Step> {
         self.catch_up();
+        let rest = self.tick_in_progress();
+        if rest == 0 {
+            return Some(Step::Receive);
+        }
+        // The rest of the turn in which the tick was.
+        self.dispatcher.worked = false;
+        if self.dispatcher.is_counted {
+            self.dispatcher.stage = Stage::Before(Step::Command);
+            self.dispatcher.at = self.now + rest;
+            return None;
+        }
         #[allow(clippy::cast_precision_loss, reason = "the length of a tick")]
         {
-            self.dispatcher.lag = self.tick_in_progress() as f64;
+            self.dispatcher.lag = rest as f64;
         }
-        if self.dispatcher.lag > 0.0 {
-            // The rest of the turn in which the tick was.
-            self.dispatcher.worked = false;
-            return Step::Command;
-        }
-        Step::Receive
+        Some(Step::Command)
     }
 
     /// Begins the first step from `from` on that has something to do. What it takes is in `lag`.

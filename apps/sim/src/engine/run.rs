@@ -77,6 +77,7 @@ impl Sim {
     /// The warm-up ends.
     pub(super) fn open(&mut self) {
         if self.window.opened.is_none() {
+            self.leave_out();
             self.window.opened = Some(self.now);
             self.dispatcher.busy_ns = 0.0;
             for proc in &mut self.procs {
@@ -89,6 +90,7 @@ impl Sim {
     pub(super) fn close(&mut self) {
         if self.window.closed.is_none() {
             self.open();
+            self.leave_out();
             self.window.closed = Some(self.now);
             self.find_next_arrival();
             self.window.dispatcher_ns = self.dispatcher.busy_ns;

@@ -6,8 +6,11 @@
 //! are followed by more of the same until something changes. Three are enough (one forgives a
 //! kthread just woken, one remembers, one compares), and one more for each kthread that parked
 //! with messages, for the arbiter looks after one of these a tick; as long as such messages
-//! lie there, no tick is left out. Those that are left out are not carried out; only the time
-//! they take is kept: who comes in the middle of one waits for its end.
+//! lie there, no tick is left out. Where nobody has or wants a core and nothing waits, even the
+//! first finds nothing to decide. Those that are left out are not carried out; only the time
+//! they take is kept: who comes in the middle of one waits for its end. Of the first ones, this
+//! is also counted as the dispatcher's busy time, as if they had been carried out; of further
+//! ones only what somebody waited.
 
 use calisto::dataplane::ADJUST_INTERVAL;
 use calisto::ids::Micros;
@@ -44,26 +47,51 @@ impl Sim {
     /// True if ticks are left out from now on.
     pub(super) fn is_still(&mut self) -> bool {
         // One that is overdue comes late, and so do all after it.
-        let still = self.skip_idle_ticks
-            && self.dispatcher.next_tick > self.now
-            && self.dispatcher.still >= 3 + self.dispatcher.left
-            && !self.is_left_behind();
-        if still {
+        if !self.skip_idle_ticks || self.dispatcher.next_tick <= self.now {
+            return false;
+        }
+        let repeats = self.dispatcher.repeats() && !self.is_left_behind();
+        if repeats {
             self.dispatcher.left = 0;
         }
-        self.dispatcher.leaving_out = still;
-        still
+        self.dispatcher.leaving_out = repeats || self.is_quiet();
+        self.dispatcher.leaving_out
     }
 
-    /// Ticks that were left out, up to the last before now; the next one is not. Counts wait
-    /// for the next one that is carried out.
+    /// True if a tick has nothing to decide: nobody has a core or wants one. (A tick that is
+    /// longer than the time between them would be overdue.)
+    fn is_quiet(&self) -> bool {
+        self.arbiter.is_at_rest()
+            && self.procs.iter().all(|proc| proc.waiting == 0)
+            && span(self.tick_ns()) < TICK_NS
+    }
+
+    /// Ticks are no longer left out; the next one is not.
     pub(super) fn catch_up(&mut self) {
-        if !std::mem::take(&mut self.dispatcher.leaving_out) {
+        self.leave_out();
+        self.dispatcher.leaving_out = false;
+    }
+
+    /// Leaves out ticks up to the last before now, if they are left out just now. Counts wait
+    /// for the next one that is carried out.
+    pub(super) fn leave_out(&mut self) {
+        if !self.dispatcher.leaving_out {
             return;
         }
         while self.dispatcher.next_tick < self.now {
-            self.housekeep(self.dispatcher.next_tick);
-            self.dispatcher.left_out = Some(self.dispatcher.next_tick);
+            let began = self.dispatcher.next_tick;
+            self.housekeep(began);
+            let first = !self.dispatcher.repeats();
+            if first {
+                let took = self.tick_ns();
+                self.dispatcher.busy_ns += took;
+                self.dispatcher.still += 1;
+                if self.dispatcher.repeats() && began + span(took) < self.now {
+                    self.dispatcher.left = 0;
+                }
+            }
+            self.dispatcher.left_out = Some(began);
+            self.dispatcher.is_counted = first;
             self.dispatcher.next_tick += TICK_NS;
         }
     }
