@@ -101,9 +101,9 @@ fn simulate(page: &mut Page, size: Size) -> Result<()> {
             claims::flows_stay(&figure_6),
         ],
     );
+    bound(page, size)?;
     figures(page, &figure_6, &figure_7)?;
     unknowns(page, size)?;
-    bound(page, size)?;
     pace(page, size)?;
     pays(page, size)?;
     beyond(page, size)?;
@@ -280,6 +280,7 @@ fn comparison(page: &mut Page, x_name: &str, cells: &[Cell], xs: &[f64]) {
         x_name.to_owned(),
         "grants/s under modulo".to_owned(),
         "changed core under modulo, %".to_owned(),
+        "p99 under modulo, us".to_owned(),
     ];
     for policy in maps::POLICIES.iter().filter(|p| **p != BASE) {
         head.push(format!("changed core under {policy}, %"));

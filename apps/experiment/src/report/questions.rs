@@ -80,6 +80,7 @@ pub(crate) fn compared(cells: &[Cell], policies: &[&str], x: f64) -> Vec<String>
     if let Some(base) = find(cells, BASE, x) {
         row.push(short(base.grants_per_second(), 0));
         row.push(short(base.changed_percent(), 1));
+        row.push(short(base.p99_us(), 1));
         for policy in policies.iter().filter(|p| **p != BASE) {
             let cell = find(cells, policy, x);
             row.push(short(cell.and_then(Cell::changed_percent), 1));
