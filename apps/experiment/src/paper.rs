@@ -370,6 +370,7 @@ fn beyond(page: &mut Page, size: Size) -> Result<()> {
                 "beside modulo, %",
                 "changed core, %",
                 "cores working",
+                "dispatcher busy, %",
                 "lost, %",
             ],
             cells.iter().map(|cell| {
@@ -390,6 +391,7 @@ fn beyond(page: &mut Page, size: Size) -> Result<()> {
                     with_spread(gain.map(|g| g.percent), 1),
                     short(cell.changed_percent(), 1),
                     short(cell.working_cores(), 2),
+                    short(cell.dispatcher_percent(), 0),
                     short(lost, 2),
                 ]
             }),

@@ -67,6 +67,11 @@ impl Cell {
         self.of(|p| p.time.working())
     }
 
+    /// Time in which the dispatcher did something, %.
+    pub(crate) fn dispatcher_percent(&self) -> Option<Median> {
+        Median::of(self.reports.iter().map(|r| 100.0 * r.dispatcher_busy))
+    }
+
     /// Cores granted a second.
     pub(crate) fn grants_per_second(&self) -> Option<Median> {
         Median::of(
