@@ -348,7 +348,7 @@ fn beyond(page: &mut Page, size: Size) -> Result<()> {
         ),
         (
             "cores-64",
-            "64 cores, a million flows",
+            "64 cores, 20 thousand flows",
             simulated::many_cores(size)?,
         ),
     ] {

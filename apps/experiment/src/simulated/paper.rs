@@ -22,6 +22,9 @@ pub(crate) const FIGURE_7: [f64; 9] =
 /// Load past the paper, shares of what the cores can do.
 pub(crate) const SHARES: [f64; 9] = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95];
 
+/// Flows of the host of 64 cores.
+pub(crate) const MANY_CORES_FLOWS: u32 = 20_000;
+
 /// How much of everything is run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
@@ -141,7 +144,8 @@ pub(crate) fn saturation(size: Size) -> Result<Vec<Cell>> {
     .run()
 }
 
-/// 64 cores, a million flows. `x` as in [`saturation`].
+/// 64 cores. As many flows as send several times in a run: else each packet would be a new
+/// flow's, which costs the dispatcher more. `x` as in [`saturation`].
 pub(crate) fn many_cores(size: Size) -> Result<Vec<Cell>> {
     Plan {
         name: "64 cores",
@@ -156,7 +160,7 @@ pub(crate) fn many_cores(size: Size) -> Result<Vec<Cell>> {
             for proc in &mut scenario.procs {
                 proc.guaranteed = 64;
                 if let Some(load) = &mut proc.load {
-                    load.flows = 1_000_000;
+                    load.flows = MANY_CORES_FLOWS;
                 }
             }
             scenario
