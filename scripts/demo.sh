@@ -22,11 +22,17 @@ writes plots (SVG and PNG) and all samples to target/demo.
                     as "ssh HOST"; this folder must be at the same path there.
                     Without it the demo serves until Ctrl-C and says how to load it.
 
-Any other OPTION goes to `experiment demo` (or `serve`): see
-`target/release/experiment demo --help`, for example `--policies modulo,buckets --rounds 5`.
+OPTION is one of `experiment demo`: --policies modulo,buckets, --load, --steps, --seconds,
+--rounds, --flows, --mean, --fakework, --cores, --out, each with a value
+(`target/release/experiment demo --help`); without --client, --policy, --flows, --cores.
 
 Runs in namespaces of its own where they are allowed; nothing is left behind.
 USAGE
+}
+
+bad_usage() {
+	echo "demo.sh: $* (see --help)" >&2
+	exit 2
 }
 
 mode=loopback
@@ -38,27 +44,25 @@ while [ $# -gt 0 ]; do
 	--veth) mode=veth ;;
 	--loopback) mode=loopback ;;
 	--nic | --ip | --client)
-		[ $# -gt 1 ] || {
-			echo "demo.sh: $1 needs a value (see --help)" >&2
-			exit 2
-		}
+		[ $# -gt 1 ] || bad_usage "$1 needs a value"
 		declare "${1#--}=$2"
 		[ "$1" != --nic ] || mode=nic
 		shift
 		;;
-	*) options+=("$1") ;;
+	--policies | --load | --steps | --seconds | --rounds | --flows | --mean | --cores | --fakework | --out | --policy)
+		[ $# -gt 1 ] || bad_usage "$1 needs a value"
+		options+=("$1" "$2")
+		shift
+		;;
+	*) bad_usage "unknown option $1" ;;
 	esac
 	shift
 done
-if [ $mode = nic ] && [ -z "$ip" ]; then
-	echo "demo.sh: --nic needs --ip, an address for the server that is free in that network" >&2
-	exit 2
-fi
+[ $mode != nic ] || [ -n "$ip" ] || bad_usage "--nic needs --ip, an address for the server that is free in that network"
 
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
-as_root=()
-[ "$(id -u)" = 0 ] || as_root=(sudo -n --preserve-env=CALISTO_DEMO_INSIDE,CARGO_TARGET_DIR)
+. scripts/spaces.sh
 
 build() {
 	scripts/setup_machine.sh || echo "(not everything could be installed: going on with what there is)"
@@ -70,29 +74,34 @@ build() {
 	cargo build --release -p calisto-synthetic -p calisto-experiment
 }
 
-# Again inside fresh namespaces, so that everything started here ends with it.
 if [ -z "${CALISTO_DEMO_INSIDE:-}" ]; then
-	build
-	export CALISTO_DEMO_INSIDE=1
+	[ -n "${CALISTO_DEMO_BUILT:-}" ] || build
 	arguments=(--"$mode" "${options[@]}")
 	[ $mode != nic ] || arguments=(--nic "$nic" --ip "$ip" --client "$client" "${options[@]}")
+	if [ $mode != loopback ] && [ "$(id -u)" != 0 ]; then
+		export CALISTO_DEMO_BUILT=1
+		sudo -n true 2>/dev/null || {
+			echo "demo.sh: --$mode needs root and namespaces; without options it needs neither" >&2
+			exit 1
+		}
+		exec sudo -n --preserve-env=CALISTO_DEMO_BUILT,CARGO_TARGET_DIR bash "$0" "${arguments[@]}"
+	fi
+	# Again inside fresh namespaces, so that everything started here ends with it.
+	export CALISTO_DEMO_INSIDE=1
 	spaces=(unshare --ipc --pid --fork --kill-child --mount-proc)
 	# A NIC stays where it is.
 	[ $mode = nic ] || spaces+=(--net)
-	if [ $mode = loopback ]; then
-		if "${spaces[@]}" true 2>/dev/null; then
-			exec "${spaces[@]}" bash "$0" "${arguments[@]}"
-		elif unshare --user --map-root-user "${spaces[@]:1}" true 2>/dev/null; then
-			exec unshare --user --map-root-user "${spaces[@]:1}" bash "$0" "${arguments[@]}"
-		fi
-		echo "(no namespaces here: running beside whatever else runs)"
-		exec bash "$0" "${arguments[@]}"
-	fi
-	"${as_root[@]}" "${spaces[@]}" true || {
-		echo "demo.sh: --$mode needs root and namespaces; without options it needs neither" >&2
+	if "${spaces[@]}" true 2>/dev/null; then
+		in_spaces "${spaces[@]}" bash "$0" "${arguments[@]}"
+		exit
+	elif [ $mode != loopback ]; then
+		echo "demo.sh: --$mode needs namespaces, which are not allowed here" >&2
 		exit 1
-	}
-	exec "${as_root[@]}" "${spaces[@]}" bash "$0" "${arguments[@]}"
+	elif unshare --user --map-root-user "${spaces[@]:1}" true 2>/dev/null; then
+		in_spaces unshare --user --map-root-user "${spaces[@]:1}" bash "$0" "${arguments[@]}"
+		exit
+	fi
+	echo "(no namespaces here: running beside whatever else runs)"
 fi
 
 ip link set lo up 2>/dev/null || true

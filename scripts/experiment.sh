@@ -25,6 +25,7 @@ esac
 
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
+. scripts/spaces.sh
 if [ -z "${CALISTO_EXPERIMENT_INSIDE:-}" ]; then
 	scripts/setup_machine.sh || echo "(not everything could be installed: going on with what there is)"
 	echo "building (the first time takes some minutes)"
@@ -37,9 +38,11 @@ if [ -z "${CALISTO_EXPERIMENT_INSIDE:-}" ]; then
 	# Again inside fresh namespaces, so that everything started here ends with it.
 	spaces=(unshare --net --ipc --pid --fork --kill-child --mount-proc)
 	if "${spaces[@]}" true 2>/dev/null; then
-		exec "${spaces[@]}" bash "$0" "$@"
+		in_spaces "${spaces[@]}" bash "$0" "$@"
+		exit
 	elif unshare --user --map-root-user "${spaces[@]:1}" true 2>/dev/null; then
-		exec unshare --user --map-root-user "${spaces[@]:1}" bash "$0" "$@"
+		in_spaces unshare --user --map-root-user "${spaces[@]:1}" bash "$0" "$@"
+		exit
 	fi
 	echo "(no namespaces here: running beside whatever else runs)"
 fi

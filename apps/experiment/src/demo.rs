@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use calisto::terminal::answer;
+use calisto_plot::PlotError;
 use clap::Args;
 
 use crate::bed::{Bed, Case, Link, Steps, Work};
@@ -26,16 +28,16 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_values = ["modulo", "flow-table"])]
     policies: Vec<String>,
     /// Highest load, requests a second.
-    #[arg(long, value_name = "N", default_value_t = 25_000.0)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, default_value_t = 25_000.0, value_parser = positive)]
     load: f64,
     /// Load steps up to it.
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     steps: u32,
     /// Seconds of each step.
-    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
     /// Times that everything is run.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// UDP flows.
     #[arg(long, value_name = "N", default_value_t = 400)]
@@ -58,6 +60,14 @@ pub(crate) struct DemoArgs {
     /// What runs a command on the other end of the wire, words apart.
     #[arg(long, value_name = "WORDS")]
     client: Option<String>,
+}
+
+/// A number above zero.
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if number > 0.0 && f64::is_finite(number) => Ok(number),
+        _ => Err("give a number above 0".to_owned()),
+    }
 }
 
 impl DemoArgs {
@@ -103,13 +113,15 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     };
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
-    let all = args.steps * args.rounds * u32::try_from(cases.len())?;
+    let all = (args.steps * args.rounds) as usize * cases.len();
     let mut progress = Progress::new(all);
-    let samples = sweep::run(&bed, &cases, &steps, args.rounds, |s| progress.show(s))?;
+    let samples = sweep::run(&bed, &cases, &steps, args.rounds, |s| {
+        progress.next(&s.told())
+    })?;
     progress.end();
     let rows = summary::rows(&samples, args.seconds);
-    print!("{}", summary::table(&rows));
     save(&args.out.join("samples.jsonl"), &samples)?;
+    let mut files = String::new();
     let title = |what: &str| {
         format!(
             "{what} against load ({} kthreads, {} flows)",
@@ -139,11 +151,14 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
         ),
     ];
     for (name, chart) in plots {
-        for path in chart.save(&args.out.join(name))? {
-            println!("{}", path.display());
+        // A load at which all was lost has no latency to draw.
+        match chart.save(&args.out.join(name)) {
+            Ok(paths) => files.extend(paths.map(|path| format!("{}\n", path.display()))),
+            Err(e @ PlotError::Empty(_)) => files.push_str(&format!("{e}\n")),
+            Err(e) => return Err(e.into()),
         }
     }
-    Ok(())
+    answer(&(summary::table(&rows) + &files)).context("cannot write to standard output")
 }
 
 /// Samples as JSON, one a line.

@@ -14,9 +14,13 @@ pub(crate) struct Median {
 }
 
 impl Median {
-    /// Of finite values; `None` if there are none.
+    /// Of all values, infinite ones too: a run that went wrong counts. `None` of no values, or
+    /// if one of them is not a number.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Median> {
-        let mut values: Vec<f64> = values.into_iter().filter(|v| v.is_finite()).collect();
+        let mut values: Vec<f64> = values.into_iter().collect();
+        if values.iter().any(|v| v.is_nan()) {
+            return None;
+        }
         values.sort_by(f64::total_cmp);
         Some(Median {
             middle: *values.get(values.len().saturating_sub(1) / 2)?,
@@ -40,8 +44,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_left_out() {
-        assert_eq!(Median::of([f64::NAN, f64::INFINITY]), None);
-        assert_eq!(Median::of([f64::NAN, 5.0]).unwrap().middle, 5.0);
+    fn a_run_that_went_wrong_counts() {
+        let median = Median::of([5.0, f64::INFINITY, f64::INFINITY]).unwrap();
+        assert_eq!((median.least, median.middle), (5.0, f64::INFINITY));
+        assert_eq!(Median::of([f64::NAN, 5.0]), None);
+        assert_eq!(Median::of([]), None);
     }
 }

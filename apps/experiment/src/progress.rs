@@ -1,57 +1,59 @@
-//! What goes on, on standard error: one line that changes on a terminal, else a line a sample.
+//! What goes on, on standard error: one line that changes on a terminal, else lines now and then.
 
-use std::io::IsTerminal;
-use std::time::Instant;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
 
-use crate::sweep::Sample;
+/// How often a line is written where that is no terminal.
+const SELDOM: Duration = Duration::from_secs(5);
 
-/// How far a sweep is.
+/// How far a number of steps is.
 #[derive(Debug)]
 pub(crate) struct Progress {
     began: Instant,
-    done: u32,
-    all: u32,
+    said: Option<Instant>,
+    done: usize,
+    all: usize,
     terminal: bool,
 }
 
 impl Progress {
-    /// Of `all` samples none is there yet.
-    pub(crate) fn new(all: u32) -> Progress {
+    /// Of `all` steps none is done.
+    pub(crate) fn new(all: usize) -> Progress {
         Progress {
             began: Instant::now(),
+            said: None,
             done: 0,
             all,
             terminal: std::io::stderr().is_terminal(),
         }
     }
 
-    /// One more is there.
-    pub(crate) fn show(&mut self, sample: &Sample) {
+    /// One more is done, or begins; `what` says which.
+    pub(crate) fn next(&mut self, what: &str) {
         self.done += 1;
-        let line = format!(
-            "[{}/{}, {} s] round {}, {}: {:.0} requests/s, p99 {}",
-            self.done,
-            self.all,
-            self.began.elapsed().as_secs(),
-            sample.round,
-            sample.case,
-            sample.latency.offered,
-            sample
-                .latency
-                .p99
-                .map_or("unknown".to_owned(), |us| format!("{us:.0} us")),
-        );
-        if self.terminal {
-            eprint!("\r\x1b[K{line}");
-        } else {
-            eprintln!("{line}");
+        let seldom = self.said.is_none_or(|at| at.elapsed() >= SELDOM);
+        if !self.terminal && !seldom && self.done < self.all {
+            return;
         }
+        self.said = Some(Instant::now());
+        let Progress { done, all, .. } = self;
+        let seconds = self.began.elapsed().as_secs();
+        let (start, end) = if self.terminal {
+            ("\r\x1b[K", "")
+        } else {
+            ("", "\n")
+        };
+        // Nobody may be looking: that is no reason to stop.
+        let _ = write!(
+            std::io::stderr(),
+            "{start}[{done}/{all}, {seconds} s] {what}{end}"
+        );
     }
 
     /// Leaves the last line.
     pub(crate) fn end(&self) {
         if self.terminal {
-            eprintln!();
+            let _ = writeln!(std::io::stderr());
         }
     }
 }

@@ -7,14 +7,14 @@
 use std::path::Path;
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::bed::{Bed, Case, Link, Steps, Work};
 use crate::demo::save;
 use crate::progress::Progress;
 use crate::simulated::BASE;
 use crate::summary::{self, Row};
-use crate::sweep;
+use crate::sweep::{self, Sample};
 
 /// One set of sweeps.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(crate) struct Runs {
     pub(crate) name: &'static str,
     /// What was run.
     pub(crate) title: String,
+    /// How often.
+    pub(crate) rounds: u32,
     /// What came out.
     pub(crate) rows: Vec<Row>,
 }
@@ -50,8 +52,9 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Runs the sets; samples go to files in `out`.
-pub(crate) fn run(bin: &Path, out: &Path, quick: bool) -> Result<Real> {
+/// Runs the sets; samples go to files in `out`. With `reuse` they are taken from there, as an
+/// earlier run left them.
+pub(crate) fn run(bin: &Path, out: &Path, quick: bool, reuse: bool) -> Result<Real> {
     let rounds = if quick { 1 } else { 3 };
     let seconds = if quick { 1 } else { 3 };
     let work = Work {
@@ -110,15 +113,22 @@ pub(crate) fn run(bin: &Path, out: &Path, quick: bool) -> Result<Real> {
     let cases = cases();
     let mut runs = Vec::new();
     for (name, title, bed, steps) in sets {
-        eprintln!("{title}: {} sweeps for real", cases.len() * rounds as usize);
-        let all = steps.samples * rounds * u32::try_from(cases.len())?;
-        let mut progress = Progress::new(all);
-        let samples = sweep::run(&bed, &cases, &steps, rounds, |s| progress.show(s))?;
-        progress.end();
-        save(&out.join(format!("{name}.jsonl")), &samples)?;
+        let file = out.join(format!("{name}.jsonl"));
+        let samples = if reuse {
+            read(&file)?
+        } else {
+            let all = (steps.samples * rounds) as usize * cases.len();
+            let mut progress = Progress::new(all);
+            let samples = sweep::run(&bed, &cases, &steps, rounds, |s| progress.next(&s.told()))?;
+            progress.end();
+            save(&file, &samples)?;
+            samples
+        };
+        let rounds = samples.iter().map(|s| s.round).max().unwrap_or(0);
         runs.push(Runs {
             name,
             title,
+            rounds,
             rows: summary::rows(&samples, steps.seconds),
         });
     }
@@ -127,6 +137,18 @@ pub(crate) fn run(bin: &Path, out: &Path, quick: bool) -> Result<Real> {
         cpus: cpus(),
         runs,
     })
+}
+
+/// Samples that an earlier run left.
+fn read(path: &Path) -> Result<Vec<Sample>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read {}: run without --reuse first", path.display()))?;
+    text.lines()
+        .map(|line| {
+            serde_json::from_str(line)
+                .with_context(|| format!("{}: no sample: {line}", path.display()))
+        })
+        .collect()
 }
 
 /// What Linux says of this machine.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use calisto::terminal::answer;
 use clap::Args;
 
 use crate::bed::{Bed, Case, Link, PORT, Work};
@@ -38,6 +39,10 @@ pub(crate) struct ServeArgs {
     flows: u32,
 }
 
+fn say(text: &str) -> Result<()> {
+    answer(text).context("cannot write to standard output")
+}
+
 /// Serves until SIGINT or SIGTERM.
 pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     let bed = Bed {
@@ -59,15 +64,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     };
     let daemon = bed.daemon(&Case::policy(&args.policy, &args.policy, &[]))?;
     let server = bed.server()?;
-    println!(
-        "serving under {}; load it from another machine on that network:",
-        args.policy
-    );
-    println!(
-        "  synthetic {}:{PORT} --mode linux-client --flows 400 --distribution exponential \
-         --mean 5000 --mpps 0.02 --samples 5",
-        args.ip
-    );
+    say(&format!(
+        "serving under {}; load it from another machine on that network:\n\
+         \u{20} synthetic {}:{PORT} --mode linux-client --flows 400 --distribution exponential \
+         --mean 5000 --mpps 0.02 --samples 5\n",
+        args.policy, args.ip
+    ))?;
     let mut before = counters(server.pid())?;
     let mut next = Instant::now() + INTERVAL;
     while stop::check().is_ok() {
@@ -79,10 +81,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
         let now = counters(server.pid())?;
         let moves = now.since(&before);
         before = now;
-        println!(
-            "{:>9} packets, {} changed core, {} wakes",
+        say(&format!(
+            "{:>9} packets, {} changed core, {} wakes\n",
             moves.packets, moves.changed_core, moves.wakes
-        );
+        ))?;
     }
     // The server before its iokerneld, so that it can say good-bye.
     drop(server);

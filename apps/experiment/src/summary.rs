@@ -54,9 +54,10 @@ pub(crate) fn rows(samples: &[Sample], seconds: u64) -> Vec<Row> {
                 case: case.to_owned(),
                 target_rps: rounds[0].latency.offered,
                 achieved_rps: median(&|s| Some(s.latency.actual)),
-                p50_us: median(&|s| s.latency.p50),
-                p99_us: median(&|s| s.latency.p99),
-                p999_us: median(&|s| s.latency.p999),
+                // Null: more requests were lost than the percentile leaves out.
+                p50_us: median(&|s| s.latency.p50.or(Some(f64::INFINITY))),
+                p99_us: median(&|s| s.latency.p99.or(Some(f64::INFINITY))),
+                p999_us: median(&|s| s.latency.p999.or(Some(f64::INFINITY))),
                 changed_percent: median(&|s| percent(s.moves.changed_core, s.moves.packets)),
                 wakes_per_second: median(&|s| Some(s.moves.wakes as f64 / seconds as f64)),
                 lost: rounds
@@ -78,9 +79,8 @@ pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = String::from(
         "policy                 load/s   answered/s   median us     p99 us   p99.9 us   changed core   wakes/s   lost\n",
     );
-    let cell = |m: Option<Median>, digits: usize| {
-        m.map_or("-".to_owned(), |m| format!("{:.digits$}", m.middle))
-    };
+    let cell =
+        |m: Option<Median>, digits: usize| m.map_or("-".to_owned(), |m| number(m.middle, digits));
     for row in rows {
         let _ = writeln!(
             text,
@@ -97,6 +97,15 @@ pub(crate) fn table(rows: &[Row]) -> String {
         );
     }
     text
+}
+
+/// A number with so many digits; a latency that is infinite because requests were lost, in words.
+pub(crate) fn number(value: f64, digits: usize) -> String {
+    if value.is_finite() {
+        format!("{value:.digits$}")
+    } else {
+        "lost".to_owned()
+    }
 }
 
 /// A chart of one column against the load.
@@ -177,12 +186,13 @@ mod tests {
             .collect();
         assert_eq!(cases, [("b", 1000.0), ("b", 2000.0), ("a", 1000.0)]);
         let p99 = rows[0].p99_us.unwrap();
-        assert_eq!((p99.least, p99.middle, p99.greatest), (10.0, 10.0, 30.0));
+        assert_eq!((p99.least, p99.middle), (10.0, 30.0));
+        assert_eq!(p99.greatest, f64::INFINITY);
         assert_eq!(rows[0].changed_percent.unwrap().middle, 20.0);
         assert_eq!(rows[0].wakes_per_second.unwrap().middle, 20.0);
         assert_eq!(rows[0].lost, 9);
-        assert_eq!(rows[0].p999_us, None);
-        assert!(table(&rows).lines().nth(1).unwrap().contains(" - "));
+        assert_eq!(rows[0].p999_us.unwrap().middle, f64::INFINITY);
+        assert!(table(&rows).lines().nth(1).unwrap().contains(" lost "));
     }
 
     #[test]
@@ -194,7 +204,9 @@ mod tests {
         ];
         let chart = chart(&rows(&samples, 1), "t", "us", true, |row| row.p99_us);
         assert_eq!(chart.series.len(), 2);
-        assert_eq!(chart.series[0].points.len(), 1);
+        // The drawing counts what it cannot show.
+        assert_eq!(chart.series[0].points.len(), 2);
+        assert_eq!(chart.series[0].points[1].y, f64::INFINITY);
         assert_eq!(chart.series[1].points[0].spread, Some((20.0, 20.0)));
     }
 }

@@ -38,6 +38,21 @@ pub(crate) struct Latency {
     pub(crate) p999: Option<f64>,
 }
 
+impl Sample {
+    /// In a line, for who waits.
+    pub(crate) fn told(&self) -> String {
+        format!(
+            "round {}, {}: {:.0} requests/s, p99 {}",
+            self.round,
+            self.case,
+            self.latency.offered,
+            self.latency
+                .p99
+                .map_or("unknown".to_owned(), |us| format!("{us:.0} us")),
+        )
+    }
+}
+
 /// What the daemon counted of the server while a step ran.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Moves {

@@ -85,6 +85,35 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_behind_standard_output_loses_no_run() {
+        let Ok(space) = Namespaces::new() else {
+            eprintln!("SKIPPED: no namespaces here");
+            return;
+        };
+        let folder = Folder::new("full");
+        let full = fs::File::options().write(true).open("/dev/full");
+        let mut command = space.command(EXPERIMENT);
+        command.args(["demo", "--policies", "modulo", "--load", "2000"]);
+        command.args([
+            "--steps",
+            "1",
+            "--rounds",
+            "1",
+            "--seconds",
+            "1",
+            "--mean",
+            "100",
+        ]);
+        command.arg("--bin").arg(bin()).arg("--out").arg(&folder.0);
+        command.stdout(full.expect("Linux has it"));
+        let output = command.output().expect("it can be run");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("cannot write to standard output"), "{said}");
+        assert!(folder.has("samples.jsonl") && folder.has("p99.svg"));
+    }
+
+    #[test]
     fn a_missing_program_is_named() {
         let folder = Folder::new("no-programs");
         let mut command = Command::new(EXPERIMENT);

@@ -26,8 +26,14 @@ pub(crate) fn write(page: &mut Page, real: &Real) -> Result<()> {
     }
     for runs in &real.runs {
         page.heading(3, &capital(&runs.title));
-        page.paragraph(differences(&runs.rows));
-        page.paragraph(noise(&runs.rows));
+        if runs.rounds > 1 {
+            page.paragraph(differences(&runs.rows));
+            page.paragraph(noise(&runs.rows));
+        } else {
+            page.paragraph(
+                "One round: there is no spread, and nothing can be said of differences.",
+            );
+        }
         for (kind, label, log, column) in [
             (
                 "p99",
@@ -142,6 +148,16 @@ mod tests {
             wakes_per_second: None,
             lost: 0,
         }
+    }
+
+    #[test]
+    fn rounds_that_differ_by_the_papers_gain_are_told() {
+        let text = noise(&[row("modulo", [100.0, 150.0])]);
+        assert!(
+            text.contains("50 %") && text.contains("say nothing here"),
+            "{text}"
+        );
+        assert!(!noise(&[row("modulo", [100.0, 102.0])]).contains("say nothing here"));
     }
 
     #[test]

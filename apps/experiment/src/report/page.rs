@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use calisto_plot::Chart;
 
 use crate::median::Median;
+use crate::summary::number;
 
 /// The page and the folder in which it and its pictures go.
 #[derive(Debug)]
@@ -74,15 +75,17 @@ pub(crate) fn with_spread(median: Option<Median>, digits: usize) -> String {
     match median {
         None => "-".to_owned(),
         Some(m) => format!(
-            "{:.digits$} ({:.digits$} to {:.digits$})",
-            m.middle, m.least, m.greatest
+            "{} ({} to {})",
+            number(m.middle, digits),
+            number(m.least, digits),
+            number(m.greatest, digits)
         ),
     }
 }
 
 /// A median alone.
 pub(crate) fn short(median: Option<Median>, digits: usize) -> String {
-    median.map_or("-".to_owned(), |m| format!("{:.digits$}", m.middle))
+    median.map_or("-".to_owned(), |m| number(m.middle, digits))
 }
 
 #[cfg(test)]

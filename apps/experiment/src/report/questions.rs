@@ -123,17 +123,14 @@ pub(crate) fn spots(cells: &[Cell], policy: &str) -> Vec<Spot> {
 /// In words: does smarter steering matter at these rates of core changes?
 pub(crate) fn answer_pace(cells: &[Cell]) -> String {
     let mut text = String::new();
+    let (mut better, mut worse) = (0, 0);
     for policy in ["kthread-table", "sticky"] {
         let spots = spots(cells, policy);
-        let noticeable = |gain: &Gain| {
-            (gain.less() && gain.percent.middle <= -NOTICEABLE)
-                || (gain.more() && gain.percent.middle >= NOTICEABLE)
-        };
-        let tail: Vec<_> = spots.iter().filter(|s| noticeable(&s.p99)).collect();
-        let better = tail.iter().filter(|s| s.p99.less()).count();
-        let work = spots
-            .iter()
-            .filter(|s| noticeable(&s.work) && s.work.less());
+        let tail = |wanted: fn(&Gain) -> bool| spots.iter().filter(|s| wanted(&s.p99)).count();
+        let (less, more) = (tail(clearly_less), tail(clearly_more));
+        let work = spots.iter().filter(|s| clearly_less(&s.work)).count();
+        better += less + work;
+        worse += more;
         let range = |f: &dyn Fn(&Spot) -> f64| {
             let values: Vec<f64> = spots.iter().map(f).collect();
             let least = values.iter().copied().fold(f64::INFINITY, f64::min);
@@ -142,16 +139,49 @@ pub(crate) fn answer_pace(cells: &[Cell]) -> String {
         };
         let _ = write!(
             text,
-            "Under {policy} p99 differs from modulo's by {}, clearly better at {better} and clearly worse at {} of {} places; \
-             the work of cores differs by {}, clearly less at {}. ",
+            "Under {policy} p99 differs from modulo's by {}, clearly better at {less} and clearly worse at {more} of {} places; \
+             the work of cores differs by {}, clearly less at {work}; the busiest kthread got up to {} times the mean of packets \
+             (modulo: {}). ",
             range(&|s| s.p99.percent.middle),
-            tail.len() - better,
             spots.len(),
             range(&|s| s.work.percent.middle),
-            work.count(),
+            imbalance(cells, policy),
+            imbalance(cells, BASE),
         );
     }
-    text.trim_end().to_owned()
+    let verdict = match (better, worse) {
+        (0, 0) => "**The remark holds here**: no difference is clear. ",
+        (_, 0) => "**The remark does not hold here**: smarter steering is clearly better. ",
+        (0, _) => {
+            "**The remark holds here, and more**: smarter steering is nowhere clearly better, and clearly worse in places. "
+        }
+        _ => {
+            "**The remark does not hold here**: smarter steering matters, for better and for worse. "
+        }
+    };
+    format!("{verdict}{}", text.trim_end())
+}
+
+/// Every seed says less, and it is worth noticing.
+pub(crate) fn clearly_less(gain: &Gain) -> bool {
+    gain.less() && gain.percent.middle <= -NOTICEABLE
+}
+
+/// Every seed says more, and it is worth noticing.
+pub(crate) fn clearly_more(gain: &Gain) -> bool {
+    gain.more() && gain.percent.middle >= NOTICEABLE
+}
+
+/// The greatest share of packets that one kthread got in an interval, over the mean.
+fn imbalance(cells: &[Cell], policy: &str) -> String {
+    let reports = cells
+        .iter()
+        .filter(|c| c.policy == policy)
+        .flat_map(|c| &c.reports);
+    let greatest = reports.map(|r| r.procs[0].moves.imbalance_max_milli).max();
+    greatest.map_or("-".to_owned(), |milli| {
+        format!("{:.2}", milli as f64 / 1000.0)
+    })
 }
 
 #[cfg(test)]
@@ -237,5 +267,46 @@ pub(crate) mod tests {
             text.contains("clearly better at 1 and clearly worse at 0 of 1"),
             "{text}"
         );
+        assert!(
+            text.starts_with(
+                "**The remark does not hold here**: smarter steering is clearly better"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_remark_holds_where_no_difference_is_clear() {
+        let same = [
+            cell("modulo", 1.0, &[100_000, 100_000]),
+            cell("sticky", 1.0, &[99_900, 100_900]),
+        ];
+        assert!(answer_pace(&same).starts_with("**The remark holds here**"));
+        let worse = [
+            cell("modulo", 1.0, &[100_000, 100_000]),
+            cell("sticky", 1.0, &[120_000, 130_000]),
+        ];
+        assert!(answer_pace(&worse).starts_with("**The remark holds here, and more**"));
+    }
+
+    #[test]
+    fn less_work_counts_as_better_and_more_does_not() {
+        let mut cells = [
+            cell("modulo", 1.0, &[1000, 1000]),
+            cell("sticky", 1.0, &[1000, 1000]),
+        ];
+        for report in &mut cells[1].reports {
+            report.procs[0].time.service = 1.5;
+        }
+        let text = answer_pace(&cells);
+        assert!(
+            text.contains("-25.0 to -25.0 %, clearly less at 1"),
+            "{text}"
+        );
+        assert!(text.starts_with("**The remark does not hold"), "{text}");
+        for report in &mut cells[1].reports {
+            report.procs[0].time.service = 2.5;
+        }
+        assert!(answer_pace(&cells).contains("clearly less at 0"));
     }
 }

@@ -9,12 +9,15 @@ pub(crate) mod maps;
 pub(crate) mod paper;
 pub(crate) mod sanity;
 
+use std::sync::Mutex;
+
 use anyhow::{Context, Result};
 use calisto_plot::{Chart, Point, Series};
 use calisto_sim::{ProcReport, Report, Scenario, Steering};
 use serde::Serialize;
 
 use crate::median::Median;
+use crate::progress::Progress;
 use crate::stop;
 
 /// The policies of the paper and of this project, by what they are called in reports.
@@ -167,8 +170,7 @@ impl Plan<'_> {
                 }
             }
         }
-        eprintln!("{}: {} simulated runs", self.name, jobs.len());
-        let reports = on_all_cpus(&jobs)?;
+        let reports = on_all_cpus(self.name, &jobs)?;
         let mut reports = reports.into_iter();
         let mut cells = Vec::new();
         for &x in self.xs {
@@ -194,9 +196,18 @@ fn steering(policy: &str) -> Result<Steering> {
     Ok(Steering::from_label(label)?)
 }
 
-/// The reports of `jobs`, in their order.
-fn on_all_cpus(jobs: &[Scenario]) -> Result<Vec<Report>> {
-    let reports = calisto_sim::run_all(jobs, None, || stop::check().is_err());
+/// The reports of `jobs`, in their order; says how far it is.
+fn on_all_cpus(name: &str, jobs: &[Scenario]) -> Result<Vec<Report>> {
+    let progress = Mutex::new(Progress::new(jobs.len()));
+    let reports = calisto_sim::run_all(jobs, None, || {
+        if let Ok(mut progress) = progress.lock() {
+            progress.next(name);
+        }
+        stop::check().is_err()
+    });
+    if let Ok(progress) = progress.lock() {
+        progress.end();
+    }
     stop::check()?;
     Ok(reports.into_iter().collect::<Result<_, _>>()?)
 }

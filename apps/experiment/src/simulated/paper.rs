@@ -131,6 +131,62 @@ pub(crate) fn unknowns(size: Size) -> Result<Vec<Cell>> {
     .run()
 }
 
+/// A change of an assumed cost, and what it is called.
+type OtherCost = (&'static str, fn(&mut Machine));
+
+/// Changes of assumed costs.
+pub(crate) const OTHER_COSTS: [OtherCost; 8] = [
+    ("as in the file", |_| {}),
+    ("wakes in a quarter of the time", |m| {
+        m.kernel.wake_latency_ns /= 4.0
+    }),
+    ("wakes take four times as long", |m| {
+        m.kernel.wake_latency_ns *= 4.0
+    }),
+    ("setting an affinity costs nothing", |m| {
+        (m.dispatcher.pin_ns, m.kernel.move_latency_ns) = (0.0, 0.0);
+    }),
+    ("completions come five times as late", |m| {
+        m.dispatcher.tx_done_ns *= 5.0
+    }),
+    ("receive processing takes four times as long", |m| {
+        m.runtime.packet_ns *= 4.0
+    }),
+    (
+        "a written line of another core takes four times as long",
+        |m| {
+            m.cache.dirty_ns *= 4.0;
+            m.cache.dirty_line_ns *= 4.0;
+        },
+    ),
+    ("hyperthreads do not slow each other", |m| {
+        m.cache.sibling_factor = 1.0
+    }),
+];
+
+/// The paper's host at 12 thousand packets a second with each of [`OTHER_COSTS`]; `x` is the
+/// place in that list.
+pub(crate) fn other_costs(size: Size) -> Result<Vec<Cell>> {
+    let places: Vec<f64> = (0..OTHER_COSTS.len()).map(|i| i as f64).collect();
+    Plan {
+        name: "other costs",
+        policies: &[BASE, "paper-strict", "sticky"],
+        xs: &places,
+        seeds: size.seeds,
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a place in the list"
+        )]
+        scenario: &|place| {
+            let mut scenario = host(12_000.0, size);
+            OTHER_COSTS[place as usize].1(&mut scenario.machine);
+            scenario
+        },
+    }
+    .run()
+}
+
 /// The paper's host up to saturation. `x` is the load as a share of `cores / service time`.
 pub(crate) fn saturation(size: Size) -> Result<Vec<Cell>> {
     Plan {

@@ -122,3 +122,31 @@ pub(crate) fn packets(cells: &[Cell]) -> u64 {
     let reports = cells.iter().flat_map(|c| &c.reports);
     reports.flat_map(|r| &r.procs).map(|p| p.ends.arrived).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::questions::tests::cell;
+
+    #[test]
+    fn a_check_holds_within_its_tolerance() {
+        let check = |simulated_us| Check {
+            what: String::new(),
+            theory_us: 100.0,
+            simulated_us,
+            tolerance_percent: 2.0,
+        };
+        assert!(check(101.9).holds() && check(98.1).holds());
+        assert!(!check(102.1).holds() && !check(97.9).holds());
+        assert!(!check(f64::NAN).holds());
+    }
+
+    #[test]
+    fn packets_without_an_end_are_counted() {
+        let mut cell = cell("modulo", 1.0, &[1]);
+        let ends = &mut cell.reports[0].procs[0].ends;
+        (ends.arrived, ends.answered, ends.rxq_drops) = (10, 6, 2);
+        let cells = [cell];
+        assert_eq!((packets(&cells), lost_count(&cells)), (10, 2));
+    }
+}
