@@ -2,6 +2,10 @@
 //! one line.
 
 use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
 
 /// Writes to standard output. A reader that went away (`--help | head -1`) has what
 /// it wanted.
@@ -16,6 +20,40 @@ pub fn answer(text: &str) -> io::Result<()> {
     {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
         _ => Ok(()),
+    }
+}
+
+/// Reads the command line of the program whose name `C` has.
+///
+/// # Errors
+/// The exit code, when there is nothing to run: success if the command line asked for
+/// `--help` or `--version`, which were answered; 2 if it is wrong, and one line said why.
+pub fn arguments<C: Parser>() -> Result<C, ExitCode> {
+    C::try_parse().map_err(|error| {
+        let command = C::command();
+        let name = command.get_name();
+        let Some(line) = refusal(&error) else {
+            return match answer(&error.to_string()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(e) => {
+                    eprintln!("{name}: cannot write to standard output: {e}");
+                    ExitCode::FAILURE
+                }
+            };
+        };
+        eprintln!("{name}: {line}");
+        ExitCode::from(2)
+    })
+}
+
+/// What is wrong with a command line; nothing if it asked for an answer.
+fn refusal(error: &clap::Error) -> Option<String> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => None,
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Some("a command is missing: see --help".to_owned())
+        }
+        _ => Some(one_line(&error.to_string(), "see --help")),
     }
 }
 
@@ -48,5 +86,43 @@ mod tests {
             one_line(misspelt, "see --help"),
             "unexpected `--cor`: a similar argument exists: '--core'"
         );
+    }
+
+    #[derive(Debug, Parser)]
+    #[command(version)]
+    struct Args {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    #[derive(Debug, clap::Subcommand)]
+    enum Command {
+        Run {
+            #[arg(long)]
+            packets: u64,
+        },
+    }
+
+    #[test]
+    fn questions_are_answered_and_all_else_is_refused_in_one_line() {
+        let refused = |args: &[&str]| {
+            let args = ["program"].iter().chain(args);
+            refusal(&Args::try_parse_from(args).expect_err("nothing to run"))
+        };
+        let questions: [&[&str]; 3] = [&["--help"], &["--version"], &["run", "--help"]];
+        for question in questions {
+            assert_eq!(refused(question), None, "{question:?}");
+        }
+        let all_wrong: [(&[&str], &str); 5] = [
+            (&[], "a command is missing"),
+            (&["walk"], "walk"),
+            (&["run"], "--packets"),
+            (&["run", "--packets", "x"], "invalid digit"),
+            (&["run", "--packet", "1"], "--packets"),
+        ];
+        for (wrong, part) in all_wrong {
+            let line = refused(wrong).expect("no question");
+            assert!(line.contains(part) && !line.contains('\n'), "{line}");
+        }
     }
 }

@@ -9,8 +9,7 @@ use anyhow::{Context, Result};
 use calisto::admin::{Request, client};
 use calisto::config::rule::{self, RuleSpec, Selector};
 use calisto::ids::CoreId;
-use calisto::terminal::{answer, one_line};
-use clap::error::ErrorKind;
+use calisto::terminal::{answer, arguments};
 use clap::{Args, Parser, Subcommand};
 
 mod table;
@@ -82,36 +81,17 @@ impl Which {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match arguments() {
         Ok(cli) => cli,
-        Err(e) => return usage(&e),
+        Err(code) => return code,
     };
     match run(&cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+        Err(error) => {
+            eprintln!("calistoctl: {error:#}");
+            ExitCode::FAILURE
+        }
     }
-}
-
-fn usage(error: &clap::Error) -> ExitCode {
-    let line = match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            return match print(&error.to_string()) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => fail(&error),
-            };
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            "a command is missing: see --help".to_owned()
-        }
-        _ => one_line(&error.to_string(), "see --help"),
-    };
-    eprintln!("calistoctl: {line}");
-    ExitCode::from(2)
-}
-
-fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("calistoctl: {error:#}");
-    ExitCode::FAILURE
 }
 
 fn print(text: &str) -> Result<()> {
