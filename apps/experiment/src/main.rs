@@ -2,7 +2,7 @@
 //!
 //! `demo` sweeps a load over real processes. The scripts `demo.sh` and
 //! `experiment.sh` build what is needed and call this program in namespaces of
-//! its own.
+//! its own. Exit code 2 for bad usage, 1 for a failure; each refusal is one line.
 
 mod bed;
 mod child;
@@ -20,11 +20,12 @@ mod sweep;
 
 use std::process::ExitCode;
 
+use calisto::terminal::arguments;
 use clap::{Parser, Subcommand};
 
 /// The demo and the experiment.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "experiment", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,7 +42,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = match arguments() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     let result = stop::listen().and_then(|()| match &cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Paper(args) => paper::run(args),
