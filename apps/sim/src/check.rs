@@ -1,7 +1,9 @@
 //! Which scenarios can be simulated. What is refused is refused with one line, before anything runs.
 
 use crate::error::SimError;
-use crate::scenario::{Arrivals, MAX_CORES, MAX_FLOWS, Popularity, Proc, Scenario, Service};
+use crate::scenario::{
+    Arrivals, MAX_CORES, MAX_FLOWS, MAX_PACKETS, Popularity, Proc, Scenario, Service,
+};
 
 impl Scenario {
     /// Refuses what cannot be simulated.
@@ -39,6 +41,9 @@ impl Scenario {
         }
         if self.packets == 0 && self.seconds <= 0.0 {
             return refuse("neither packets nor seconds is given: it would not end".into());
+        }
+        if self.packets > MAX_PACKETS {
+            return refuse(format!("packets = {}: {MAX_PACKETS} at most", self.packets));
         }
         let times = [self.seconds, self.drain_seconds];
         if times.iter().any(|t| !(0.0..=1e6).contains(t)) || !(0.0..=0.95).contains(&self.warmup) {
@@ -118,6 +123,7 @@ mod tests {
             "cores = 15",
             "cores = 0",
             "packets = 0",
+            "packets = 1000000000001",
             "machine = \"vax\"",
             "warmup = 1.5",
             "procs = []",

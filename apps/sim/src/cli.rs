@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use calisto_sim::charts::charts;
-use calisto_sim::sweep::{self, Axis};
+use calisto_sim::sweep::{self, Axis, Key};
 use calisto_sim::table::{self, Row};
 use calisto_sim::{Machine, Report, Scenario, SimError, Steering};
 use clap::{Args, Parser, Subcommand};
@@ -17,7 +17,7 @@ use crate::measure;
 /// Simulates hosts under Calisto, with the daemon's own steering and core allocation.
 #[derive(Debug, Parser)]
 #[command(name = "calisto-sim", version)]
-struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -54,7 +54,8 @@ struct RunArgs {
     #[arg(long = "policy", value_delimiter = ',')]
     policies: Vec<String>,
     /// A setting: load, utilisation, cores, flows, state, write, other, service, zipf, churn,
-    /// seed. Also several times.
+    /// seed. Also several times. In place of load, utilisation gives a rate, for the cores and the
+    /// service time of the run.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// The same with several values, one run each: load=5000..14000..1000 or cores=2,4,8.
@@ -85,8 +86,8 @@ struct RunArgs {
 }
 
 /// Does what the command line says.
-pub(crate) fn run() -> anyhow::Result<()> {
-    match Cli::parse().command {
+pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
         Command::Run(args) => simulate(&args),
         Command::Machine { name } => {
             let machine = Machine::load(&name)?;
@@ -106,9 +107,9 @@ fn print(text: &str) -> anyhow::Result<()> {
 }
 
 fn read(path: &Path) -> Result<Scenario, SimError> {
-    let text = std::fs::read_to_string(path).map_err(|source| SimError::Read {
+    let text = std::fs::read_to_string(path).map_err(|reason| SimError::Read {
         path: path.into(),
-        source,
+        reason,
     })?;
     Scenario::from_toml(&text)
 }
@@ -116,7 +117,7 @@ fn read(path: &Path) -> Result<Scenario, SimError> {
 fn simulate(args: &RunArgs) -> anyhow::Result<()> {
     let base = base(args)?;
     let steerings = steerings(args, &base)?;
-    let sweeps = axes(&args.sweeps)?;
+    let (sets, sweeps) = settings(args)?;
     if let Some(dir) = &args.plot {
         if sweeps.is_empty() {
             let needs = "--plot needs a --sweep, whose values are the charts' x axis";
@@ -129,7 +130,7 @@ fn simulate(args: &RunArgs) -> anyhow::Result<()> {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("cannot make the directory {}", dir.display()))?;
     }
-    let rows = rows(args, &base, &steerings, &sweeps)?;
+    let rows = rows(args, &base, &steerings, &sets, &sweeps)?;
     if let Some(path) = &args.csv {
         write(path, &table::csv(&rows))?;
     }
@@ -146,7 +147,7 @@ fn simulate(args: &RunArgs) -> anyhow::Result<()> {
     print(&table::text(&rows))
 }
 
-/// The scenario with what the command line says of it, but for policies and sweeps.
+/// The scenario with what the command line says of it, but for policies and settings.
 fn base(args: &RunArgs) -> Result<Scenario, SimError> {
     let mut base = match &args.scenario {
         Some(path) => read(path)?,
@@ -161,18 +162,25 @@ fn base(args: &RunArgs) -> Result<Scenario, SimError> {
     if let Some(seconds) = args.seconds {
         (base.seconds, base.packets) = (seconds, 0);
     }
-    for axis in axes(&args.sets)? {
+    Ok(base)
+}
+
+/// What `--set` and `--sweep` say.
+fn settings(args: &RunArgs) -> Result<(Vec<(Key, f64)>, Vec<Axis>), SimError> {
+    let mut sets = Vec::new();
+    for text in &args.sets {
+        let axis = Axis::parse(text)?;
         let [value] = axis.values[..] else {
             let name = axis.key.name();
             return Err(SimError::Scenario(format!("--set {name} takes one value")));
         };
-        axis.key.set(&mut base, value);
+        sets.push((axis.key, value));
     }
-    Ok(base)
-}
-
-fn axes(texts: &[String]) -> Result<Vec<Axis>, SimError> {
-    texts.iter().map(|text| Axis::parse(text)).collect()
+    let sweeps = args.sweeps.iter().map(|text| Axis::parse(text));
+    let sweeps = sweeps.collect::<Result<Vec<_>, _>>()?;
+    let swept = sweeps.iter().map(|axis| axis.key);
+    sweep::check(sets.iter().map(|set| set.0).chain(swept.clone()), swept)?;
+    Ok((sets, sweeps))
 }
 
 /// What `--policy` asks for, or the scenario's own.
@@ -202,6 +210,7 @@ fn rows(
     args: &RunArgs,
     base: &Scenario,
     steerings: &[Steering],
+    sets: &[(Key, f64)],
     sweeps: &[Axis],
 ) -> Result<Vec<Row>, SimError> {
     let points = sweep::combinations(sweeps);
@@ -210,9 +219,7 @@ fn rows(
         for steering in steerings {
             let mut scenario = base.clone();
             scenario.steering = *steering;
-            for (key, value) in point {
-                key.set(&mut scenario, *value);
-            }
+            sweep::apply(sets.iter().chain(point).copied(), &mut scenario);
             // What cannot be is to be known before the others have taken their time.
             scenario.check()?;
             scenarios.extend((0..args.seeds).map(|further| Scenario {
@@ -276,10 +283,10 @@ fn bench(packets: u64) -> anyhow::Result<()> {
                 steering: Steering::from_label(label)?,
                 ..Scenario::default()
             };
-            sweep::Key::Flows.set(&mut scenario, flows);
+            Key::Flows.set(&mut scenario, flows);
             // Below what the cores can do.
-            sweep::Key::Service.set(&mut scenario, 3000.0);
-            sweep::Key::Load.set(&mut scenario, rate);
+            Key::Service.set(&mut scenario, 3000.0);
+            Key::Load.set(&mut scenario, rate);
             // Memory that a virtual machine gave back to its host takes long to come again, as
             // long as half of a run: that is told by itself.
             let tables = timed(&Scenario {

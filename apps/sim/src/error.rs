@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-/// Why a scenario is not simulated. Each is one line.
+/// Why a scenario is not simulated. Each is one line that says all: none has a source, for who
+/// prints those too would say the reason twice.
 #[derive(Debug, thiserror::Error)]
 pub enum SimError {
     /// The scenario cannot be.
@@ -23,17 +24,24 @@ pub enum SimError {
     #[error("not a run: {0}")]
     Run(String),
     /// A file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {reason}")]
     Read {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// Whoever had it simulated wanted no more of it.
     #[error("stopped before it began")]
     Stopped,
     /// There is no memory for a table.
     #[error("no memory for flows and steering: {0}")]
-    Memory(#[from] std::io::Error),
+    Memory(std::io::Error),
+}
+
+impl From<std::io::Error> for SimError {
+    /// The only failure of a table is that of its memory.
+    fn from(error: std::io::Error) -> SimError {
+        SimError::Memory(error)
+    }
 }

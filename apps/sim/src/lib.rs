@@ -37,5 +37,6 @@ pub use machine::{Cache, Dispatcher, Kernel, Machine, Runtime, SteerCosts, Topol
 pub use many::run_all;
 pub use report::{Ends, Grants, Latency, Moves, ProcReport, Report, Steals, Time, Touches};
 pub use scenario::{
-    Arrivals, Batch, Load, MAX_CORES, MAX_FLOWS, Popularity, Proc, Scenario, Service, Steering,
+    Arrivals, Batch, Load, MAX_CORES, MAX_FLOWS, MAX_PACKETS, Popularity, Proc, Scenario, Service,
+    Steering,
 };

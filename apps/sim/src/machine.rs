@@ -290,9 +290,9 @@ impl Machine {
             )));
         }
         let path = Path::new(name);
-        let text = std::fs::read_to_string(path).map_err(|source| SimError::Read {
+        let text = std::fs::read_to_string(path).map_err(|reason| SimError::Read {
             path: path.into(),
-            source,
+            reason,
         })?;
         Machine::parse(&text)
     }

@@ -5,10 +5,15 @@ mod measure;
 
 use std::process::ExitCode;
 
+use calisto::terminal::arguments;
 use calisto_sim::SimError;
 
 fn main() -> ExitCode {
-    match cli::run() {
+    let cli = match arguments() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match cli::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("calisto-sim: {error:#}");

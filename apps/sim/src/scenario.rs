@@ -12,6 +12,8 @@ use crate::machine::Machine;
 
 /// Most runtime cores, and most kthreads of a runtime.
 pub const MAX_CORES: u16 = 256;
+/// Most packets of a run: days of computing.
+pub const MAX_PACKETS: u64 = 1_000_000_000_000;
 /// Most flows of a runtime.
 pub const MAX_FLOWS: u32 = 100_000_000;
 
@@ -30,7 +32,8 @@ pub struct Scenario {
     pub steering: Steering,
     /// The runtimes.
     pub procs: Vec<Proc>,
-    /// Packets to simulate, all runtimes together; 0: no limit but `seconds`.
+    /// Packets to simulate, all runtimes together, [`MAX_PACKETS`] at most; 0: no limit but
+    /// `seconds`.
     pub packets: u64,
     /// Simulated seconds in which packets arrive; 0: no limit but `packets`.
     pub seconds: f64,

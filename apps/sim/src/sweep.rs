@@ -63,8 +63,22 @@ impl Key {
         })
     }
 
+    /// The greatest value of a setting that is a whole number; none of those that are not.
+    fn most(self) -> Option<f64> {
+        match self {
+            Key::Cores => Some(u16::MAX.into()),
+            Key::Flows | Key::State | Key::Other => Some(u32::MAX.into()),
+            // Beyond, not every number can be told from the next.
+            Key::Seed => Some(9_007_199_254_740_992.0),
+            Key::Load | Key::Utilisation | Key::Write | Key::Service | Key::Zipf | Key::Churn => {
+                None
+            }
+        }
+    }
+
     /// Gives it a value. Whether that is possible, [`Scenario::check`] says; only where there is
-    /// no load, settings of loads are ignored.
+    /// no load, settings of loads are ignored. The rate for a utilisation hangs on other settings:
+    /// several are set by [`apply`].
     pub fn set(self, scenario: &mut Scenario, value: f64) {
         #[allow(
             clippy::cast_possible_truncation,
@@ -125,7 +139,8 @@ impl Axis {
     /// Reads `key=value,value,...`; a value may be a range `first..last..step`.
     ///
     /// # Errors
-    /// If it is not of that form.
+    /// If it is not of that form, a range holds no value, or one is not a whole number where
+    /// that is needed.
     pub fn parse(text: &str) -> Result<Axis, SimError> {
         let bad = || {
             SimError::Scenario(format!(
@@ -140,6 +155,11 @@ impl Axis {
             let parts: Option<Vec<f64>> = item.split("..").map(number).collect();
             match parts.ok_or_else(bad)?[..] {
                 [value] => values.push(value),
+                [first, last, _] if first > last => {
+                    return Err(SimError::Scenario(format!(
+                        "{name}={item}: a range goes upwards, first..last..step"
+                    )));
+                }
                 [first, last, step] if step > 0.0 && (last - first) / step < 1e4 => {
                     // By counting, so that no rounding adds up.
                     let at = |i: u32| first + f64::from(i) * step;
@@ -148,7 +168,56 @@ impl Axis {
                 _ => return Err(bad()),
             }
         }
+        if let Some(most) = key.most()
+            && let Some(bad) =
+                (values.iter()).find(|v| v.fract() != 0.0 || !(0.0..=most).contains(*v))
+        {
+            return Err(SimError::Scenario(format!(
+                "{name} = {bad}: must be a whole number, 0 to {most}"
+            )));
+        }
         Ok(Axis { key, values })
+    }
+}
+
+/// Refuses settings of which some would be without effect: `all` that are given, and those of
+/// them that are `swept`.
+///
+/// # Errors
+/// If one is swept twice, or both load and utilisation are to say how many packets come.
+pub fn check(
+    all: impl Iterator<Item = Key>,
+    swept: impl Iterator<Item = Key>,
+) -> Result<(), SimError> {
+    let all: Vec<Key> = all.collect();
+    if all.contains(&Key::Load) && all.contains(&Key::Utilisation) {
+        let both = "load and utilisation both say how many packets come: give one";
+        return Err(SimError::Scenario(both.into()));
+    }
+    let mut seen = Vec::new();
+    for key in swept {
+        if seen.contains(&key) {
+            let name = key.name();
+            return Err(SimError::Scenario(format!("{name} is swept twice")));
+        }
+        seen.push(key);
+    }
+    Ok(())
+}
+
+/// Gives settings their values, whatever their order: utilisation, whose rate hangs on the
+/// others, comes after them. Of two values of one setting the later counts.
+pub fn apply(settings: impl Iterator<Item = (Key, f64)>, scenario: &mut Scenario) {
+    let mut utilisation = None;
+    for (key, value) in settings {
+        if key == Key::Utilisation {
+            utilisation = Some(value);
+        } else {
+            key.set(scenario, value);
+        }
+    }
+    if let Some(value) = utilisation {
+        Key::Utilisation.set(scenario, value);
     }
 }
 
@@ -193,21 +262,55 @@ mod tests {
             "load=1..2..0",
             "load=x",
             "load=inf",
+            "load=10..1..1",
+            "cores=4.7",
+            "cores=1..4..0.5",
+            "flows=1e10",
+            "seed=-1",
+            "seed=1e30",
         ] {
-            assert!(Axis::parse(bad).is_err(), "{bad}");
+            let error = Axis::parse(bad).expect_err(bad).to_string();
+            assert!(!error.contains('\n'), "{error}");
         }
+        assert_eq!(Axis::parse("load=7..7..1").unwrap().values, [7.0]);
+        assert_eq!(Axis::parse("flows=1e4").unwrap().values, [1e4]);
         let cores = Axis::parse("cores=2,4").unwrap();
         let all = combinations(&[axis, cores]);
         assert_eq!(all.len(), 10);
         assert_eq!(all[1], [(Key::Load, 5000.0), (Key::Cores, 4.0)]);
     }
 
-    #[test]
-    fn utilisation_is_of_all_cores() {
+    /// The packets a second that the settings make.
+    fn rate(settings: &[(Key, f64)]) -> f64 {
         let mut scenario = Scenario::default();
-        Key::Service.set(&mut scenario, 20_000.0);
-        Key::Utilisation.set(&mut scenario, 0.5);
-        // Half of ten cores, 50,000 requests a second each.
-        assert!((scenario.rate() - 250_000.0).abs() < 1.0);
+        apply(settings.iter().copied(), &mut scenario);
+        scenario.rate()
+    }
+
+    #[test]
+    fn utilisation_is_of_the_cores_and_the_service_time_in_any_order() {
+        let half = (Key::Utilisation, 0.5);
+        // Half of ten cores, 100,000 requests a second each.
+        assert!((rate(&[half]) - 500_000.0).abs() < 1.0);
+        let (cores, service) = ((Key::Cores, 2.0), (Key::Service, 20_000.0));
+        for order in [
+            [half, cores, service],
+            [cores, half, service],
+            [service, cores, half],
+        ] {
+            // Half of two, 50,000 each.
+            assert!((rate(&order) - 50_000.0).abs() < 1.0, "{order:?}");
+        }
+        assert!((rate(&[half, (Key::Utilisation, 0.1)]) - 100_000.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn settings_that_would_be_without_effect_are_refused() {
+        let both = |a, b| check([a, b].into_iter(), [b].into_iter());
+        assert!(both(Key::Load, Key::Utilisation).is_err());
+        assert!(both(Key::Utilisation, Key::Load).is_err());
+        assert!(both(Key::Cores, Key::Cores).is_ok(), "a base, and a sweep");
+        let twice = [Key::Cores, Key::Load, Key::Cores];
+        assert!(check(twice.into_iter(), twice.into_iter()).is_err());
     }
 }

@@ -133,9 +133,11 @@ pub fn text(rows: &[Row]) -> String {
     out
 }
 
+/// Settings are told from what came out of them: there are `cores` and `state` of both.
 fn headings(row: &Row) -> Vec<String> {
     let mut line = vec!["policy".to_owned()];
-    line.extend(row.point.iter().map(|(key, _)| key.name().to_owned()));
+    let settings = row.point.iter().map(|(key, _)| key.name());
+    line.extend(settings.map(|name| format!("set.{name}")));
     line.push("proc".to_owned());
     line.extend(COLUMNS.map(|(name, _)| name.to_owned()));
     line
@@ -211,6 +213,31 @@ mod tests {
         assert!(lines[1].starts_with("modulo,5000,\"a \"\"b\"\"\",3,"));
         for line in &lines {
             assert_eq!(line.split(',').count(), 4 + COLUMNS.len(), "{line}");
+        }
+    }
+
+    #[test]
+    fn no_two_columns_have_one_name() {
+        let mut row = row(&[1000.0]);
+        row.point = Key::ALL.map(|(_, key)| (key, 1.0)).into();
+        let rows = [row];
+        let csv = csv(&rows);
+        let mut names: Vec<&str> = csv.lines().next().unwrap().split(',').collect();
+        assert!(names.contains(&"cores") && names.contains(&"set.cores"));
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all, "{csv}");
+    }
+
+    #[test]
+    fn a_percentile_is_in_its_own_column() {
+        let mut row = row(&[1000.0]);
+        let latency = &mut row.reports[0].procs[0].latency;
+        (latency.p50_ns, latency.p90_ns, latency.p99_ns) = (1000, 2000, 3000);
+        (latency.p999_ns, latency.max_ns) = (4000, 5000);
+        for (heading, us) in [("p50_us", 1.0), ("p99_us", 3.0), ("p99.9_us", 4.0)] {
+            assert_eq!(named(&row, heading), Some((us, us, us)), "{heading}");
         }
     }
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::{env, fs, process};
 
+use calisto_sim::Report;
+
 /// A directory that goes away with the test.
 struct Dir(PathBuf);
 
@@ -130,6 +132,91 @@ fn a_sweep_with_a_value_that_cannot_be_is_refused() {
     refused(&output, 2, "cores");
     assert!(output.stdout.is_empty());
     // No seed is beyond the last.
-    let output = run(["--set", "seed=1e30", "--seeds", "2"]);
+    let output = run(["--set", "seed=9007199254740992", "--seeds", "2"]);
     assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn utilisation_is_of_the_cores_that_there_are_whatever_the_order() {
+    let dir = Dir::new("order");
+    let orders = [
+        "--sweep utilisation=0.5 --sweep cores=2,10 --set service=20000",
+        "--sweep cores=2,10 --set service=20000 --sweep utilisation=0.5",
+        "--set utilisation=0.5 --set service=20000 --sweep cores=2,10",
+        "--set service=20000 --set utilisation=0.5 --sweep cores=2,10",
+        "--set utilisation=0.5 --sweep cores=2,10 --sweep service=20000",
+    ];
+    let reports = orders.map(|order| {
+        let path = dir.0.join("out.json");
+        let json = ["--json".as_ref(), path.as_os_str()];
+        let output = run(order.split(' ').map(OsStr::new).chain(json));
+        assert!(output.status.success(), "{output:?}");
+        fs::read_to_string(path).unwrap()
+    });
+    let first: Vec<Report> = serde_json::from_str(&reports[0]).unwrap();
+    let [two, ten] = &first[..] else {
+        panic!("{} reports", first.len());
+    };
+    // The same packets come in a fifth of the time.
+    let faster = two.seconds / ten.seconds;
+    assert!((4.9..5.1).contains(&faster), "{faster}");
+    for (order, report) in orders.iter().zip(&reports) {
+        assert_eq!(report, &reports[0], "{order}");
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused_in_one_line() {
+    for (args, part) in [
+        ("--sweep load=10..1..1", "upwards"),
+        ("--set cores=4.7", "whole number"),
+        ("--set load=1 --sweep utilisation=0.1,0.2", "give one"),
+        ("--sweep cores=2 --sweep cores=4", "twice"),
+        ("--threads 0", "--threads"),
+        ("no.toml", "no.toml"),
+        ("--machine ./no.toml", "no.toml"),
+    ] {
+        let output = run(args.split(' '));
+        refused(&output, 2, part);
+        assert!(output.stdout.is_empty());
+        let error = String::from_utf8_lossy(&output.stderr);
+        let reasons = error.matches("os error 2").count();
+        assert_eq!(reasons, usize::from(args.contains("no.toml")), "{error}");
+    }
+}
+
+/// What the program says to these arguments alone.
+fn ask(program: &str, args: &[&str]) -> Output {
+    let asked = Command::new(program).args(args).output();
+    asked.expect("the program starts")
+}
+
+#[test]
+fn bad_usage_is_one_line_and_questions_are_answered() {
+    let sim = env!("CARGO_BIN_EXE_calisto-sim");
+    let check = env!("CARGO_BIN_EXE_sim-check");
+    let wrong: [(&str, &[&str], &str); 6] = [
+        (sim, &[], "calisto-sim: a command is missing"),
+        (sim, &["walk"], "walk"),
+        (sim, &["run", "--packets", "x"], "--packets"),
+        (
+            sim,
+            &["run", "--packets", "18446744073709551615"],
+            "1000000000000 at most",
+        ),
+        (check, &[], "sim-check: "),
+        (check, &["no.toml", "--speed"], "--speed"),
+    ];
+    for (program, args, part) in wrong {
+        refused(&ask(program, args), 2, part);
+    }
+    for (program, name) in [(sim, "calisto-sim "), (check, "sim-check ")] {
+        for question in ["--help", "--version"] {
+            let output = ask(program, &[question]);
+            assert!(output.status.success(), "{output:?}");
+            let answer = String::from_utf8_lossy(&output.stdout);
+            assert!(answer.contains(name), "{answer}");
+            assert!(output.stderr.is_empty(), "{output:?}");
+        }
+    }
 }

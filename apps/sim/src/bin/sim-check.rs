@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use calisto::terminal::arguments;
 use calisto_sim::beside::{Run, compare, markdown};
 use calisto_sim::{Machine, Scenario, SimError};
 use clap::Parser;
 
 /// Simulates what was measured, and prints both as Markdown.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "sim-check", version)]
 struct Args {
     /// What was measured: one runtime with load
     scenario: PathBuf,
@@ -28,7 +29,11 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match check(&Args::parse()) {
+    let args = match arguments() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    match check(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sim-check: {error:#}");
@@ -43,7 +48,7 @@ fn main() -> ExitCode {
 
 fn check(args: &Args) -> anyhow::Result<()> {
     let path = args.scenario.clone();
-    let text = std::fs::read_to_string(&path).map_err(|source| SimError::Read { path, source })?;
+    let text = std::fs::read_to_string(&path).map_err(|reason| SimError::Read { path, reason })?;
     let scenario = Scenario::from_toml(&text)?;
     let machines = args.machines.iter().map(|m| Machine::load(m));
     let machines = machines.collect::<Result<Vec<_>, _>>()?;
