@@ -135,7 +135,8 @@ pub struct Grants {
     pub pins: u64,
 }
 
-/// Flows and cores.
+/// Flows and cores. The first two are of the reported time: the last packets are steered after
+/// it. The others are the daemon's, of the whole run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moves {
     /// Packets steered to another core than the last of their flow: counted by the
@@ -144,7 +145,7 @@ pub struct Moves {
     pub changed_core: u64,
     /// Packets whose flow had sent before.
     pub known: u64,
-    /// `ST_HITS` of the daemon's code; these and all below from the beginning on.
+    /// `ST_HITS` of the daemon's code.
     pub hits: u64,
     /// `ST_INSERTS`.
     pub inserts: u64,

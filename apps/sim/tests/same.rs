@@ -104,25 +104,6 @@ fn policies_see_the_same_packets() {
 }
 
 #[test]
-fn counts_of_moves_agree_with_the_daemons_own() {
-    for label in ["flow-table", "flow-table-strict"] {
-        let mut scenario = Scenario {
-            steering: Steering::from_label(label).unwrap(),
-            packets: 30_000,
-            warmup: 0.0,
-            ..Scenario::default()
-        };
-        let load = scenario.procs[0].load.as_mut().unwrap();
-        (load.flows, load.rate) = (1000, 100_000.0);
-        let moves = run(&scenario).unwrap().procs[0].moves;
-        let daemons = moves.core_lost + moves.relief + moves.strict;
-        assert_eq!(moves.changed_core, daemons, "{label}: {moves:?}");
-        assert!(daemons > 50, "{label}: {moves:?}");
-        assert_eq!((moves.inserts, moves.hits), (1000, 29_000), "{label}");
-    }
-}
-
-#[test]
 fn homes_keep_more_flows_at_home_than_modulo_and_so_more_state_in_private_caches() {
     // Few flows with much state, eight cores that are busy most of the time.
     let report = |label: &str| {

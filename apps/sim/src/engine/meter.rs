@@ -277,3 +277,26 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_those_that_they_are_called() {
+        let mut meter = Meter::new();
+        (1..=10_000).for_each(|us| meter.answered(us * 1000));
+        let latency = meter.latency();
+        for (ns, us) in [
+            (latency.p50_ns, 5000),
+            (latency.p90_ns, 9000),
+            (latency.p99_ns, 9900),
+            (latency.p999_ns, 9990),
+            (latency.max_ns, 10_000),
+        ] {
+            // Three digits.
+            assert!(ns.abs_diff(us * 1000) <= us, "{us} us: {latency:?}");
+        }
+        assert_eq!(latency.count, 10_000);
+    }
+}
