@@ -165,8 +165,11 @@ fn base(args: &RunArgs) -> Result<Scenario, SimError> {
     Ok(base)
 }
 
+/// A setting, and its value.
+type Setting = (Key, f64);
+
 /// What `--set` and `--sweep` say.
-fn settings(args: &RunArgs) -> Result<(Vec<(Key, f64)>, Vec<Axis>), SimError> {
+fn settings(args: &RunArgs) -> Result<(Vec<Setting>, Vec<Axis>), SimError> {
     let mut sets = Vec::new();
     for text in &args.sets {
         let axis = Axis::parse(text)?;
@@ -210,7 +213,7 @@ fn rows(
     args: &RunArgs,
     base: &Scenario,
     steerings: &[Steering],
-    sets: &[(Key, f64)],
+    sets: &[Setting],
     sweeps: &[Axis],
 ) -> Result<Vec<Row>, SimError> {
     let points = sweep::combinations(sweeps);
