@@ -35,8 +35,11 @@ pub(crate) fn frame(ingress: &ShmRegion, payload: u64) -> Result<Frame<'_>, Opti
     let bytes = ingress.at(at + size_of::<rx_net_hdr>(), header.len as usize);
     // SAFETY: check() above: 2048 bytes from `at` lie in the segment, and header and frame are
     // shorter than that. The I/O kernel does not write them before we return the tag. Other
-    // runtimes could (the contract maps the segment into all of them): then the bytes are
-    // arbitrary, which those from the network are as well; u8 has no invalid values.
+    // runtimes could (the contract maps the segment into all of them, to write as well), and
+    // then this is not sound by Rust's rules: no reference may be to bytes that change. That
+    // it does no harm rests on two things: u8 has no invalid values, and whoever reads a byte
+    // once and checks it uses what was checked, as long as the compiler does not read it again
+    // in between. It may; a copy of every payload would be the price of ruling that out.
     let bytes = unsafe { std::slice::from_raw_parts(bytes.as_ptr(), header.len as usize) };
     Ok(Frame {
         bytes,
