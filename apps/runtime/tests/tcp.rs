@@ -40,7 +40,7 @@ fn many_connections(policy: &str) {
 }
 
 #[test]
-fn connections_keep_their_kthread_under_flow_table() {
+fn connections_survive_flow_table() {
     many_connections("flow-table");
 }
 
