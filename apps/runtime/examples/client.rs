@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -233,8 +234,11 @@ impl App for Client {
     }
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    common::exit_code(run(Args::parse()))
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
     let app = Arc::new(Client {
         started: Instant::now(),
         begun: AtomicU64::new(0),

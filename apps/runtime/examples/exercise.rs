@@ -1,5 +1,6 @@
 //! Goes through the ways of getting and losing a core; for tests.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -155,8 +156,11 @@ impl App for Exercise {
     }
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    common::exit_code(run(Args::parse()))
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
     let app = Arc::new(Exercise {
         what: args.what,
         done: AtomicU64::new(0),

@@ -1,6 +1,7 @@
 //! What the examples' command lines have in common, and their end.
 
 use std::net::Ipv4Addr;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use calisto_runtime::{App, Config, Pages};
@@ -66,7 +67,18 @@ impl Options {
     }
 }
 
-/// Runs an application to its end, prints what the runtime counted, and exits.
+/// How an example ends: a failure is one line, whatever RUST_BACKTRACE says.
+pub(crate) fn exit_code(done: anyhow::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs an application to its end, and prints what the runtime counted.
 pub(crate) fn run<A: App>(options: &Options, app: Arc<A>) -> anyhow::Result<()> {
     let running = calisto_runtime::start(options.config()?, app)?;
     println!("started");
