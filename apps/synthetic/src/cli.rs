@@ -13,6 +13,9 @@ use crate::output::Output;
 use crate::sample::TimedFrom;
 use crate::schedule::{self, MAX_REQUESTS, Phase};
 
+/// The most steps of the ramp-ups of all samples: all are kept in memory.
+const MAX_STEPS: u64 = 1_000_000;
+
 /// Asks a server to spend time, and measures how long that takes; or is that server.
 ///
 /// Upstream's `synthetic`, but for the protocols memcached and dns, `local-client` and
@@ -76,7 +79,7 @@ pub struct ClientArgs {
     #[arg(long = "start_mpps", alias = "start-mpps", default_value_t = 0.0)]
     pub start_mpps: f64,
     /// Samples, at loads evenly between --start_mpps and --mpps
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub samples: u32,
     /// How the work of requests is distributed
     #[arg(long, short, value_enum, default_value = "zero")]
@@ -101,7 +104,8 @@ pub struct ClientArgs {
         hide_default_value = true
     )]
     pub loadshift: String,
-    /// Percent of a sample's requests, from its beginning, that are left out of results
+    /// Percent of a sample's time, from its beginning, that is left out of results: what was sent
+    /// then, and what was due then and never sent
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..100))]
     pub discard: u32,
     /// Seconds between samples
@@ -266,8 +270,11 @@ impl Cli {
         if self.threads == 0 {
             return usage("--threads 0: there is at least 1");
         }
-        if client.samples == 0 {
-            return usage("--samples 0: there is at least 1");
+        let steps = schedule::ramp_steps(client.rampup) * u64::from(client.samples);
+        if steps > MAX_STEPS {
+            return usage(&format!(
+                "--samples and --rampup make {steps} steps of load: at most {MAX_STEPS}; lower one of them"
+            ));
         }
         let (rate, start) = (client.mpps * 1e6, client.start_mpps * 1e6);
         if !(rate.is_finite() && rate > 0.0) {

@@ -46,7 +46,7 @@ pub struct Request {
 
 /// `rate` requests a second for `length`, after a ramp-up.
 pub fn classic(rate: f64, length: Duration, ramp_up: Duration) -> Vec<Phase> {
-    let steps = ramp_up.as_millis() / STEP.as_millis();
+    let steps = ramp_steps(ramp_up);
     let mut phases: Vec<Phase> = (1..steps)
         .map(|step| Phase {
             rate: rate * step as f64 / steps as f64,
@@ -60,6 +60,11 @@ pub fn classic(rate: f64, length: Duration, ramp_up: Duration) -> Vec<Phase> {
         measured: true,
     });
     phases
+}
+
+/// Steps of a ramp-up, with the load that it ends in.
+pub fn ramp_steps(ramp_up: Duration) -> u64 {
+    nanos(ramp_up) / nanos(STEP)
 }
 
 /// Parses upstream's `--loadshift`: `RATE:MICROSECONDS,...`, each measured.

@@ -51,6 +51,11 @@ fn each_wrong_word_is_named() {
         ),
         ("127.0.0.1:5000 -m linux-client --mean=-1", "--mean"),
         ("127.0.0.1:5000 -m linux-client --samples 0", "--samples"),
+        ("127.0.0.1:5000 -m linux-client --samples 10001", "10000"),
+        (
+            "127.0.0.1:5000 -m linux-client --samples 10000 --rampup 999999",
+            "--rampup",
+        ),
         ("127.0.0.1:5000 -m linux-client --runtime 0", "--runtime"),
         ("127.0.0.1:5000 -m linux-client --runtime soon", "--runtime"),
         ("127.0.0.1:5000 -m linux-client --pause=-1", "--pause"),
