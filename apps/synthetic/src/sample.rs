@@ -1,9 +1,11 @@
 //! What a sample came to: rates, losses and latencies.
 //!
-//! Rules are upstream's: the first tenth of the requests is left out, rates are over the
-//! time between the first and the last sending, and a percentile is over all requests
-//! *sent*, so that one of those lost, at the end, is infinite. One differs: a latency
-//! begins when the request was due, unless [`TimedFrom::Sent`].
+//! Rules are upstream's: rates are over the time between the first and the last sending,
+//! and a percentile is over all requests *sent*, so that one of those lost, at the end, is
+//! infinite. Three differ. A latency begins when the request was due, unless
+//! [`TimedFrom::Sent`]. The first tenth that is left out is one of the time, not of the
+//! requests: a client that cannot keep up sends them late, the first of them all the time.
+//! And a rate is of what was sent, also where nothing was answered.
 
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
@@ -57,21 +59,30 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// The results of the part of `run` that was due within `range`, without its first
-    /// `discard` percent; `None` if no request was.
+    /// The results of the part of `run` that was due within `range`; without what was sent
+    /// in the first `discard` percent of that time, or due then and never sent. `None` if
+    /// that leaves no request.
     pub fn of(run: &Run, range: &Range<u64>, discard: u32, from: TimedFrom) -> Option<Sample> {
         let outcomes = run.outcomes(range);
         let first = outcomes.first()?;
         let start = run.start_unix() + Duration::from_nanos(first.due_ns);
-        let left_out = outcomes.len() * discard as usize / 100;
-        Some(Sample::from_outcomes(
-            outcomes[left_out..].to_vec(),
-            start,
-            from,
-        ))
+        let left_out = (range.end - range.start) / 100 * u64::from(discard);
+        let begin = range.start + left_out;
+        let outcomes: Vec<Outcome> = outcomes
+            .into_iter()
+            .filter(|o| o.sent_ns.unwrap_or(o.due_ns) >= begin)
+            .collect();
+        let counts = (range.end - begin).max(1);
+        (!outcomes.is_empty()).then(|| Sample::from_outcomes(outcomes, counts, start, from))
     }
 
-    fn from_outcomes(outcomes: Vec<Outcome>, start: SystemTime, from: TimedFrom) -> Sample {
+    /// `length`: of the time that counts, in nanoseconds.
+    fn from_outcomes(
+        outcomes: Vec<Outcome>,
+        length: u64,
+        start: SystemTime,
+        from: TimedFrom,
+    ) -> Sample {
         let sends = || outcomes.iter().filter_map(|o| o.sent_ns);
         let sent = sends().count() as u64;
         let mut latencies: Vec<u64> = outcomes.iter().filter_map(|o| latency(o, from)).collect();
@@ -83,19 +94,15 @@ impl Sample {
         lateness.sort_unstable();
         let scheduled = outcomes.len() as u64;
         let answered = latencies.len() as u64;
-        // Without sendings the schedule's own time says what was aimed at.
-        let dues = || outcomes.iter().map(|o| o.due_ns);
-        let (rated, span) = if answered > 1 {
-            (sent, sends().max().zip(sends().min()))
-        } else {
-            (scheduled, dues().max().zip(dues().min()))
-        };
-        let span = span.map_or(1, |(last, first)| (last - first).max(1));
+        let span = sends().max().zip(sends().min());
+        let span = span.map(|(last, first)| last - first);
+        // Between fewer than two sendings there is no time.
+        let span = span.filter(|&span| span > 0).unwrap_or(length);
         Sample {
             scheduled,
             dropped: sent - answered,
             never_sent: scheduled - sent,
-            target: a_second(rated, span),
+            target: a_second(sent, span),
             actual: if answered > 1 {
                 a_second(answered, span)
             } else {
@@ -153,6 +160,9 @@ fn a_second(count: u64, span_ns: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flows::Flows;
+    use crate::run::{Limits, Turn};
+    use crate::schedule::Request;
     use proptest::prelude::*;
 
     fn outcome(due_ns: u64, late: u64, latency: Option<u64>) -> Outcome {
@@ -164,7 +174,7 @@ mod tests {
     }
 
     fn sample(outcomes: Vec<Outcome>, from: TimedFrom) -> Sample {
-        Sample::from_outcomes(outcomes, SystemTime::UNIX_EPOCH, from)
+        Sample::from_outcomes(outcomes, 1_000_000_000, SystemTime::UNIX_EPOCH, from)
     }
 
     #[test]
@@ -201,7 +211,42 @@ mod tests {
     fn nothing_answered_is_no_division_by_zero() {
         let none = sample(vec![outcome(5, 0, None)], TimedFrom::Due);
         assert!(!none.is_meaningful());
-        assert_eq!((none.dropped, none.actual), (1, 0));
+        assert_eq!((none.dropped, none.target, none.actual), (1, 1, 0));
+    }
+
+    /// 100 requests, one due each 10 ns; two are sent in time, and three of the first ones late.
+    fn overloaded() -> Run {
+        let requests = (0u32..100)
+            .map(|i| Request {
+                due_ns: u64::from(i) * 10,
+                work: 0,
+                flow: 0,
+            })
+            .collect();
+        let limits = Limits {
+            late: None,
+            grace: Duration::ZERO,
+        };
+        let flows = Flows::new(1, 1, true, None).expect("good");
+        let run = Run::start(1, requests, flows, 1, 1000, limits);
+        for now in [5, 15, 300, 500, 700] {
+            assert!(matches!(run.take(0, now), Turn::Send(_)));
+        }
+        run
+    }
+
+    #[test]
+    fn what_was_sent_in_the_share_that_is_discarded_is_left_out() {
+        let run = overloaded();
+        let of = |discard| Sample::of(&run, &(0..1000), discard, TimedFrom::Due).expect("some");
+        let (all, tenth, most) = (of(0), of(10), of(90));
+        assert_eq!((all.sent(), all.never_sent), (5, 95));
+        // Sent at 300, 500 and 700 ns; 10 to 99 were never sent.
+        assert_eq!((tenth.sent(), tenth.never_sent), (3, 90));
+        assert_eq!(tenth.target, 3 * 1_000_000_000 / 400);
+        // Nothing was sent after that: the row says so.
+        assert_eq!((most.sent(), most.never_sent), (0, 10));
+        assert_eq!((most.target, most.actual), (0, 0));
     }
 
     proptest! {

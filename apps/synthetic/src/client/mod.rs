@@ -169,7 +169,7 @@ impl Client<'_> {
             }
             let Some(sample) = Sample::of(run, range, discard, client.timed_from) else {
                 eprintln!(
-                    "synthetic: no request was due in sample {number}: raise --mpps or --runtime"
+                    "synthetic: no request counts in sample {number}: raise --mpps or --runtime"
                 );
                 continue;
             };
