@@ -161,7 +161,9 @@ fn machine() -> String {
         })
         .unwrap_or_else(|| "an unknown processor".to_owned());
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{} CPUs ({model}), Linux {}", cpus(), kernel.trim())
+    // What comes behind the numbers is a distribution's own.
+    let kernel = kernel.trim().split('-').next().unwrap_or_default();
+    format!("{} CPUs ({model}), Linux {kernel}", cpus())
 }
 
 fn cpus() -> usize {
