@@ -107,28 +107,17 @@ pub(crate) const UNKNOWNS: [(f64, u32); 9] = [
 
 /// The paper's host for each of [`UNKNOWNS`]; `x` is the place in that list.
 pub(crate) fn unknowns(size: Size) -> Result<Vec<Cell>> {
-    let places: Vec<f64> = (0..UNKNOWNS.len()).map(|i| i as f64).collect();
-    Plan {
-        name: "what the paper does not say",
-        policies: &[BASE, "paper-strict", "sticky"],
-        xs: &places,
-        seeds: size.seeds,
-        #[allow(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a place in the list"
-        )]
-        scenario: &|place| {
-            let (ns, state_bytes) = UNKNOWNS[place as usize];
-            let mut scenario = host(12_000.0, size);
+    variants(
+        "what the paper does not say",
+        &UNKNOWNS,
+        size,
+        |(ns, state_bytes), scenario| {
             for load in scenario.procs.iter_mut().filter_map(|p| p.load.as_mut()) {
-                load.service = Service::Exponential { ns };
-                load.state_bytes = state_bytes;
+                load.service = Service::Exponential { ns: *ns };
+                load.state_bytes = *state_bytes;
             }
-            scenario
         },
-    }
-    .run()
+    )
 }
 
 /// A change of an assumed cost, and what it is called.
@@ -167,9 +156,26 @@ pub(crate) const OTHER_COSTS: [OtherCost; 8] = [
 /// The paper's host at 12 thousand packets a second with each of [`OTHER_COSTS`]; `x` is the
 /// place in that list.
 pub(crate) fn other_costs(size: Size) -> Result<Vec<Cell>> {
-    let places: Vec<f64> = (0..OTHER_COSTS.len()).map(|i| i as f64).collect();
+    variants(
+        "other costs",
+        &OTHER_COSTS,
+        size,
+        |(_, change), scenario| {
+            change(&mut scenario.machine);
+        },
+    )
+}
+
+/// The paper's host at 12 thousand packets a second, changed for each of `list`; `x` is the place in it.
+fn variants<T: Sync>(
+    name: &str,
+    list: &[T],
+    size: Size,
+    change: impl Fn(&T, &mut Scenario) + Sync,
+) -> Result<Vec<Cell>> {
+    let places: Vec<f64> = (0..list.len()).map(|i| i as f64).collect();
     Plan {
-        name: "other costs",
+        name,
         policies: &[BASE, "paper-strict", "sticky"],
         xs: &places,
         seeds: size.seeds,
@@ -180,7 +186,7 @@ pub(crate) fn other_costs(size: Size) -> Result<Vec<Cell>> {
         )]
         scenario: &|place| {
             let mut scenario = host(12_000.0, size);
-            OTHER_COSTS[place as usize].1(&mut scenario.machine);
+            change(&list[place as usize], &mut scenario);
             scenario
         },
     }
