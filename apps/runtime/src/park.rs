@@ -104,6 +104,11 @@ impl<'a> Seat<'a> {
     /// Parks for want of work. False: something came meanwhile, and it did not.
     pub(crate) fn park_idle(self) -> bool {
         let (process, kthread) = (self.process, self.kthread());
+        // The callback that went on with a lent core was the last thing to do: the core is not
+        // ours to park with.
+        if kthread.is_lent() {
+            return false;
+        }
         // SeqCst, both: whoever leaves us an event sets `attention` and then looks whether we
         // run (takeover.rs). One of the two sees the other.
         kthread.running.store(false, Ordering::SeqCst);
@@ -215,6 +220,11 @@ impl<'a> Seat<'a> {
             // was sent is the answer to it. After a read that took a core it is a new one.
             if kthread.preempted.swap(false, Ordering::SeqCst) {
                 kthread.counters.late_preemptions.inc();
+                // Since the interruption a core may have been given and been wanted back: the
+                // I/O kernel writes first, and signals then. Rather a park too many.
+                if self.is_given() {
+                    kthread.preempted.store(true, Ordering::SeqCst);
+                }
             }
         }
         if !self.process.attached.load(Ordering::Relaxed)
@@ -223,6 +233,17 @@ impl<'a> Seat<'a> {
             let _ = rustix::io::write(&self.process.notice, &1u64.to_ne_bytes());
         }
         given
+    }
+
+    /// True if a core was given that was not taken yet.
+    fn is_given(self) -> bool {
+        let mut fd = libc::pollfd {
+            fd: self.kthread().eventfd.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one pollfd, a local. Straight from libc: it is async-signal-safe.
+        unsafe { libc::poll(&raw mut fd, 1, 0) == 1 }
     }
 
     /// Application code of this kthread's own begins: from now on it may be parked anywhere.
