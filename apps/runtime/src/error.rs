@@ -1,6 +1,7 @@
 //! Why something was not done; each a line for the user.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,6 +63,9 @@ pub enum StartError {
     /// The I/O kernel closed the connection during registration.
     #[error("iokerneld closed the connection: its log says why")]
     Refused,
+    /// It ended while it started.
+    #[error(transparent)]
+    Ended(#[from] RuntimeError),
     /// A system call was refused.
     #[error("{0}: {1}")]
     Os(&'static str, io::Error),
@@ -76,9 +80,22 @@ pub enum RuntimeError {
     /// The I/O kernel refused the registration.
     #[error("iokerneld refused this runtime: its log says why")]
     Refused,
+    /// Somebody on the network has our address.
+    #[error("{addr} is in use by {}: give another address", colons(*mac))]
+    AddressInUse {
+        /// The address.
+        addr: Ipv4Addr,
+        /// Whose Ethernet address answered, or asked for it at the same time.
+        mac: [u8; 6],
+    },
     /// The application panicked.
     #[error("the application panicked on kthread {0}")]
     Panicked(usize),
+}
+
+/// An Ethernet address as it is written.
+fn colons(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// Why a datagram was not sent.

@@ -69,6 +69,10 @@ impl<A: App> Runner<'_, A> {
     fn frame(&mut self, frame: &Frame<'_>, local: &mut A::Local) {
         match wire::parse_ether(frame.bytes) {
             Some(Ether::Arp(arp)) => self.worker.arp(&arp),
+            // The address may be somebody else's, and nothing is bound yet.
+            Some(Ether::Ipv4(..)) if !self.process.claim.is_held() => {
+                self.worker.counters().dropped_no_port.inc();
+            }
             Some(Ether::Ipv4(from, packet)) => match wire::parse_ipv4(packet, frame.verified) {
                 Some(ip) => self.ipv4(from, &ip, frame.rss_hash, local),
                 None => self.worker.counters().dropped_malformed.inc(),

@@ -4,7 +4,7 @@
 //! any iokerneld that keeps the contract: this repository's, or upstream's.
 //!
 //! ```text
-//!   wire, ports, layout, egress, neighbours, tcp::flows        (pure)
+//!   wire, ports, layout, egress, neighbours, claim, tcp::flows (pure)
 //!        ^
 //!   process (what all share) <- park (SIGUSR1, eventfds) <- worker (sends) <- tcp
 //!        ^                                                                     ^
@@ -23,6 +23,7 @@
 //! ([`Stats::foreign_segments`]). UDP is handled wherever it arrives.
 
 mod app;
+mod claim;
 mod config;
 mod egress;
 mod error;

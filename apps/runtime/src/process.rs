@@ -21,6 +21,7 @@ use calisto::abi::lrpc::{LrpcRx, LrpcTx, RingError};
 use calisto::abi::shm::{ShmPtr, ShmRegion};
 use calisto::abi::types::{queue_spec, thread_spec};
 
+use crate::claim::Claim;
 use crate::config::Config;
 use crate::egress::Egress;
 use crate::error::RuntimeError;
@@ -59,6 +60,8 @@ pub(crate) struct Process {
     pub(crate) tcp_ports: PortSet,
     /// Ethernet addresses.
     pub(crate) neighbours: Neighbours,
+    /// Whether our address is ours.
+    pub(crate) claim: Claim,
     /// All TCP connections.
     pub(crate) flows: Flows,
     /// Kthreads that have a core.
@@ -140,6 +143,7 @@ impl Process {
             udp_ports: PortSet::new(),
             tcp_ports: PortSet::new(),
             neighbours: Neighbours::new(&config.arp, layout.egress_bufs),
+            claim: Claim::new(),
             flows: Flows::new(),
             active: AtomicUsize::new(0),
             stuck: AtomicUsize::new(0),
@@ -168,10 +172,11 @@ impl Process {
         u64::try_from(since.as_nanos()).unwrap_or(NEVER)
     }
 
-    /// The earliest deadline of all: of kthreads, and of questions to neighbours.
+    /// The earliest deadline of all: of kthreads, and of questions on the network.
     pub(crate) fn next_deadline(&self) -> u64 {
         let kthreads = self.kthreads.iter().map(Kthread::deadline).min();
-        kthreads.unwrap_or(NEVER).min(self.neighbours.next())
+        let questions = self.neighbours.next().min(self.claim.next());
+        kthreads.unwrap_or(NEVER).min(questions)
     }
 
     /// True when the kthreads are to end.
@@ -187,6 +192,7 @@ impl Process {
         drop(end);
         // Release: pairs with the acquire load in is_ending().
         self.ending.store(true, Ordering::Release);
+        self.claim.wake();
         for fd in self
             .kthreads
             .iter()

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::app::{App, Next, StreamEvent, StreamId};
+use crate::claim::Step;
 use crate::net::Net;
 use crate::park::Seat;
 use crate::process::{End, NEVER, Process, nanos};
@@ -68,8 +69,7 @@ impl<'p, A: App> Runner<'p, A> {
         seat.wait_first();
         self.worker.now = process.now();
         if self.index == 0 && !process.is_ending() {
-            self.worker.announce();
-            // Before the first packet: it is here that ports are bound.
+            // Before the first packet: it is here that ports are bound. Or in claim().
             self.poll(0, &mut lock(&shared.locals[0]));
         }
         loop {
@@ -104,6 +104,7 @@ impl<'p, A: App> Runner<'p, A> {
             if own.must_leave() {
                 continue;
             }
+            worked |= self.claim(local);
             worked |= self.connections(self.index, local);
             worked |= self.worker.neighbours_due();
             let next = self.poll(self.index, local);
@@ -131,6 +132,32 @@ impl<'p, A: App> Runner<'p, A> {
         }
     }
 
+    /// Goes on to make our address ours, if it is time.
+    fn claim(&mut self, local: &mut A::Local) -> bool {
+        let process = self.process;
+        // Ending: somebody else may have the address.
+        if process.claim.is_held() || process.is_ending() {
+            return false;
+        }
+        match process.claim.step(self.worker.now) {
+            Step::Wait => return false,
+            Step::Probe => self.worker.probe(),
+            Step::Held => {
+                // Kthread 0's first poll, where ports are bound, before our address is known.
+                if self.index == 0 {
+                    self.poll(0, local);
+                } else {
+                    let first = &process.kthreads[0];
+                    // Release: pairs with the acquire load in Kthread::deadline().
+                    first.app_deadline.store(0, Ordering::Release);
+                    self.look_after(0, local);
+                }
+                self.worker.announce();
+            }
+        }
+        true
+    }
+
     /// Runs a callback of kthread `owner`.
     pub(crate) fn call<T>(&mut self, owner: usize, f: impl FnOnce(&A, &mut Net<'_>) -> T) -> T {
         let (app, process) = (&self.shared.app, self.process);
@@ -140,6 +167,13 @@ impl<'p, A: App> Runner<'p, A> {
 
     /// Lets kthread `owner`'s application part look whether it has something to do.
     pub(crate) fn poll(&mut self, owner: usize, local: &mut A::Local) -> Next {
+        let own = &self.process.kthreads[owner];
+        // One load: if the address becomes ours meanwhile, this time comes soon enough.
+        let held_at = self.process.claim.next();
+        if held_at != NEVER {
+            own.app_deadline.store(held_at, Ordering::Release);
+            return Next::Idle;
+        }
         let next = self.call(owner, |app, net| app.poll(local, net));
         let deadline = match next {
             // If it loses its core: at once.
@@ -151,7 +185,6 @@ impl<'p, A: App> Runner<'p, A> {
                 NEVER
             }
         };
-        let own = &self.process.kthreads[owner];
         // Release: pairs with the acquire load in Kthread::deadline().
         own.app_deadline.store(deadline, Ordering::Release);
         next

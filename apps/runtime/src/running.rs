@@ -54,6 +54,10 @@ pub struct Running {
 
 /// Registers with the I/O kernel and starts the kthreads. One runtime at a time in a process.
 ///
+/// It comes back when nobody else on the network answered to our address, 150 ms after the
+/// first core was given. Where none is given for [`Config::patience`] it comes back all
+/// the same, and [`Running::wait`] tells what is found out later.
+///
 /// # Errors
 /// [`StartError`]
 pub fn start<A: App>(config: Config, app: Arc<A>) -> Result<Running, StartError> {
@@ -110,7 +114,13 @@ pub fn start<A: App>(config: Config, app: Arc<A>) -> Result<Running, StartError>
     let eventfds: Vec<_> = process.kthreads.iter().map(|k| &k.eventfd).collect();
     register::send(&socket, &segment, &eventfds)?;
     running.threads.push(watch(&process, socket, segment)?);
-    Ok(running)
+    process
+        .claim
+        .wait(process.config.patience, || process.is_ending());
+    match process.why() {
+        Some(End::Failed(why)) => Err(why.into()),
+        _ => Ok(running),
+    }
 }
 
 fn eventfd() -> Result<OwnedFd, StartError> {
@@ -230,7 +240,7 @@ impl Running {
     /// Waits until the application says [`Next::Stop`](crate::Next::Stop).
     ///
     /// # Errors
-    /// [`RuntimeError`]: the I/O kernel hung up, or the application panicked.
+    /// [`RuntimeError`]: the I/O kernel hung up, the application panicked, or our address is another's.
     pub fn wait(mut self) -> Result<Stats, RuntimeError> {
         self.join();
         match self.process.why() {

@@ -47,7 +47,7 @@ counters! {
     dropped_malformed,
     /// Dropped: fragments of IPv4 packets, which are not put together.
     dropped_fragments,
-    /// Dropped: a datagram for a port that is not bound.
+    /// Dropped: a datagram for a port that is not bound, or any packet before our address was ours.
     dropped_no_port,
     /// Not sent: every egress buffer is under way.
     dropped_no_buffer,
@@ -85,6 +85,8 @@ counters! {
     tcp_closed,
     /// Pings answered.
     pings,
+    /// ARP packets of others that say our address is theirs, after the start.
+    address_conflicts,
     /// Messages that break the contract: unknown commands, places outside the
     /// ingress region, completions of what was not sent.
     bad_messages,

@@ -38,7 +38,7 @@ impl<A: App> Runner<'_, A> {
     }
 
     /// Does what kthread `other` would do if it were not parked.
-    fn look_after(&mut self, other: usize, local: &mut A::Local) -> bool {
+    pub(crate) fn look_after(&mut self, other: usize, local: &mut A::Local) -> bool {
         let process = self.process;
         let kthread = &process.kthreads[other];
         if kthread.running.load(Ordering::SeqCst) {

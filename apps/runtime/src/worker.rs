@@ -15,11 +15,11 @@ use smoltcp::wire::IpProtocol;
 
 use crate::MAX_UDP;
 use crate::egress::Cache;
-use crate::error::SendError;
+use crate::error::{RuntimeError, SendError};
 use crate::layout::EGRESS_BUF_LEN;
 use crate::neighbours::Waiting;
 use crate::park::Seat;
-use crate::process::Process;
+use crate::process::{End, Process};
 use crate::run::lock;
 use crate::stats::Counters;
 use crate::wire::{self, Arp, BROADCAST, ETH_LEN, IPV4_LEN, Mac, UDP_LEN};
@@ -315,6 +315,18 @@ impl Worker {
         self.send_arp(BROADCAST, &arp);
     }
 
+    /// Asks everybody for our own address, in nobody's name: what they know stays as it is.
+    pub(crate) fn probe(&mut self) {
+        let arp = Arp {
+            request: true,
+            from_mac: self.process.mac,
+            from: Ipv4Addr::UNSPECIFIED,
+            to_mac: [0; 6],
+            to: self.process.config.addr,
+        };
+        self.send_arp(BROADCAST, &arp);
+    }
+
     /// Tells everybody our address: one that we had before may be remembered.
     pub(crate) fn announce(&mut self) {
         self.ask(self.process.config.addr);
@@ -323,9 +335,22 @@ impl Worker {
     /// Handles an ARP packet.
     pub(crate) fn arp(&mut self, arp: &Arp) {
         let ours = self.process.config.addr;
-        // Our own announcement, a probe, or somebody with our address.
-        if arp.from == ours || arp.from.is_unspecified() || arp.from_mac[0] & 1 != 0 {
+        // Some networks bring back what we sent to everybody.
+        if arp.from_mac == self.process.mac || arp.from_mac[0] & 1 != 0 {
             return;
+        }
+        if arp.from == ours {
+            return self.conflict(arp);
+        }
+        let is_held = self.process.claim.is_held();
+        let is_for_us = arp.request && arp.to == ours;
+        if arp.from.is_unspecified() {
+            return match is_held {
+                true if is_for_us => self.answer(arp),
+                // Two want it at the same time: neither has it.
+                false if is_for_us => self.conflict(arp),
+                _ => {}
+            };
         }
         // Also what others tell everybody: it may be a restarted neighbour's new address.
         let waiting = self
@@ -336,16 +361,34 @@ impl Worker {
             // Counted where it fails.
             let _ = self.send_ipv4_to(buf, arp.from_mac, len - ETH_LEN);
         }
-        if arp.request && arp.to == ours {
-            let answer = Arp {
-                request: false,
-                from_mac: self.process.mac,
-                from: ours,
-                to_mac: arp.from_mac,
-                to: arp.from,
-            };
-            self.send_arp(arp.from_mac, &answer);
+        if is_held && is_for_us {
+            self.answer(arp);
         }
+    }
+
+    fn answer(&mut self, question: &Arp) {
+        let answer = Arp {
+            request: false,
+            from_mac: self.process.mac,
+            from: self.process.config.addr,
+            to_mac: question.from_mac,
+            to: question.from,
+        };
+        self.send_arp(question.from_mac, &answer);
+    }
+
+    /// Somebody else has our address. If they had it before us, the runtime ends.
+    #[cold]
+    fn conflict(&self, arp: &Arp) {
+        let claim = &self.process.claim;
+        let answers_probe = !arp.request && arp.to.is_unspecified() && claim.awaits(self.now);
+        if claim.is_held() && !answers_probe {
+            return self.counters().address_conflicts.inc();
+        }
+        self.process.end(End::Failed(RuntimeError::AddressInUse {
+            addr: self.process.config.addr,
+            mac: arp.from_mac,
+        }));
     }
 
     /// Asks again for addresses that did not answer, if it is time.

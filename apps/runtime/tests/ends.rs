@@ -3,16 +3,18 @@
 
 mod support;
 
-use compat_tests::Host;
 use compat_tests::child::eventually;
 use compat_tests::host::Turn;
-use support::Example;
+use compat_tests::{Host, Runtime, runtime};
+use support::{Example, mac};
 
 /// The one line that says why a program failed.
 fn only_error(said: &str) -> &str {
     let mut lines = said.lines().filter(|l| l.starts_with("Error: "));
     let error = lines.next().expect("a failed example says why");
     assert_eq!(lines.next(), None, "one line is enough:\n{said}");
+    // A panic's own, which the standard library prints, begins with a small letter.
+    assert!(!said.contains("Stack backtrace"), "{said}");
     error
 }
 
@@ -84,6 +86,43 @@ fn a_refused_registration_is_said() {
     let error = only_error(&said);
     assert!(error.contains("its log says why"), "{error}");
     host.finish();
+}
+
+#[test]
+fn an_address_that_a_c_runtime_has_is_refused() {
+    let Some(host) = Host::loopback("a C runtime's address") else {
+        return;
+    };
+    let holder = host.start(Runtime::echo(9));
+    let rival = Example::spawn(&host, "client", 9, "--flows 1 --requests 1");
+    assert_in_use(rival, &runtime::ip(9).to_string(), &runtime::mac(9));
+    holder.stop().assert_good();
+    host.finish();
+}
+
+#[test]
+fn an_address_is_refused_by_a_runtime_that_sleeps() {
+    let Some(host) = Host::loopback("a sleeping runtime's address") else {
+        return;
+    };
+    let holder = Example::start(&host, "echo", 2, "--kthreads 2");
+    // Their Ethernet addresses differ: it is not iokerneld that refuses it.
+    let rival = Example::spawn_as(&host, "echo", "10.0.0.2", &mac(5), "--kthreads 2");
+    assert_in_use(rival, "10.0.0.2", &mac(2));
+    let client = "--flows 10 --window 4 --requests 100";
+    let client = Example::start(&host, "client", 3, client).wait();
+    assert_eq!(client.get("answered"), 100, "{client:?}");
+    client.assert_zero(&["address_conflicts"]);
+    holder.stop().assert_zero(&["address_conflicts"]);
+    host.finish();
+}
+
+fn assert_in_use(rival: Example, addr: &str, mac: &str) {
+    let (status, said) = rival.end();
+    assert_eq!(status.code(), Some(1), "{said}");
+    let wanted = format!("{addr} is in use by {mac}: give another address");
+    assert!(only_error(&said).contains(&wanted), "{said}");
+    assert!(!said.contains("started"), "{said}");
 }
 
 #[test]

@@ -3,9 +3,10 @@
 
 mod support;
 
+use compat_tests::veth::PEER_IP;
 use compat_tests::{Host, skip};
-use support::Example;
 use support::linux::{pings_from_linux, tcp_from_linux, to_linux, udp_from_linux};
+use support::{Example, mac};
 
 #[test]
 fn linux_is_answered() {
@@ -27,6 +28,19 @@ fn linux_is_answered() {
     assert_eq!(echo.get("tcp_opened"), connections);
     assert_eq!(echo.get("pings"), pings);
     echo.assert_zero(&["bad_messages", "replies_failed", "dropped_fragments"]);
+    host.finish();
+}
+
+#[test]
+fn an_address_that_linux_has_is_refused() {
+    let Some((host, _peer)) = Host::veth("an address of Linux") else {
+        return;
+    };
+    let addr = PEER_IP.to_string();
+    let rival = Example::spawn_as(&host, "client", &addr, &mac(2), "--flows 1 --requests 1");
+    let (status, said) = rival.end();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("{addr} is in use by ")), "{said}");
     host.finish();
 }
 

@@ -178,6 +178,20 @@ fn without_iokerneld_it_is_one_line_and_1() {
 }
 
 #[test]
+fn an_address_that_a_server_has_is_refused_and_it_goes_on() {
+    let Some(host) = Host::loopback("synthetic with an address in use") else {
+        return;
+    };
+    let server = serve(&host, "");
+    let (code, said) = complaint(start(&host, &format!("{ADDR} -m spawner-server")));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("10.0.0.2 is in use by "), "{said}");
+    assert_samples(start(&host, &format!("{ADDR} {QUICK}")), 2);
+    stop(server);
+    host.finish();
+}
+
+#[test]
 fn addresses_that_do_not_fit_are_usage() {
     let Some(host) = Host::loopback("synthetic with wrong addresses") else {
         return;

@@ -49,11 +49,24 @@ pub(crate) struct Counts(BTreeMap<String, u64>);
 impl Example {
     /// Starts `name` with the address 10.0.0.`number` and `options`, separated by spaces.
     pub(crate) fn spawn(host: &Host, name: &str, number: u16, options: &str) -> Example {
+        let addr = format!("10.0.0.{number}");
+        Example::spawn_as(host, name, &addr, &mac(number), options)
+    }
+
+    /// The same with these addresses.
+    pub(crate) fn spawn_as(
+        host: &Host,
+        name: &str,
+        addr: &str,
+        mac: &str,
+        options: &str,
+    ) -> Example {
         let mut command = host.command(examples().join(name));
-        command.args(["--addr", &format!("10.0.0.{number}")]);
-        command.args(["--mac", &mac(number)]);
+        command.args(["--addr", addr, "--mac", mac]);
         command.args(options.split_whitespace());
-        let child = Child::spawn(format!("{name} {number}"), &mut command);
+        // Also then a failure is one line.
+        command.env("RUST_BACKTRACE", "1");
+        let child = Child::spawn(format!("{name} {addr}"), &mut command);
         Example(child.expect("an example can be run"))
     }
 
