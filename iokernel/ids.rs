@@ -4,6 +4,7 @@
 //! so that a kthread cannot be handed in where a core is wanted.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// A place in the dataplane's table of attached runtimes, `0..MAX_PROCS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,8 +105,60 @@ impl fmt::Debug for Mac {
     }
 }
 
+/// A text is no Ethernet address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an Ethernet address is six bytes, like 02:00:00:00:00:01")]
+pub struct NoMac;
+
+impl FromStr for Mac {
+    type Err = NoMac;
+
+    /// Six bytes in hexadecimal, of one or two digits, between colons.
+    fn from_str(text: &str) -> Result<Mac, NoMac> {
+        let mut bytes = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut bytes {
+            let part = parts.next().filter(|part| part.len() <= 2);
+            // Only digits: from_str_radix() takes a sign as well.
+            let part = part.filter(|part| part.bytes().all(|b| b.is_ascii_hexdigit()));
+            *byte = part
+                .and_then(|part| u8::from_str_radix(part, 16).ok())
+                .ok_or(NoMac)?;
+        }
+        match parts.next() {
+            None => Ok(Mac(bytes)),
+            Some(_) => Err(NoMac),
+        }
+    }
+}
+
 impl fmt::Display for CoreId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ethernet_address_is_read_as_it_is_written() {
+        let mac = Mac([0x02, 0xca, 0, 1, 0xff, 9]);
+        assert_eq!(mac.to_string().parse(), Ok(mac));
+        assert_eq!("2:CA:0:1:ff:9".parse(), Ok(mac));
+        for wrong in [
+            "",
+            "02",
+            "02:ca:00:01:ff",
+            "02:ca:00:01:ff:09:00",
+            "02:ca:00:01:ff:",
+            "002:ca:00:01:ff:09",
+            "+2:ca:00:01:ff:09",
+            "02-ca-00-01-ff-09",
+            "02:ca:00:01:ff:0g",
+        ] {
+            assert_eq!(wrong.parse::<Mac>(), Err(NoMac), "{wrong:?}");
+        }
     }
 }

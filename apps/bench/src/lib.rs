@@ -2,8 +2,8 @@
 //! table of results.
 //!
 //! ```text
-//!   layout, shared <- runtime (registers) <- sink (serves the kthreads) <- bin/sink
-//!                     flows (what moved)  <-
+//!   shared <- runtime (registers) <- sink (serves the kthreads) <- bin/sink
+//!             flows (what moved)  <-
 //!   report (pure)  <- bin/bench_report
 //! ```
 //!
@@ -11,7 +11,6 @@
 //! process, ours or not, and uses DPDK's inline functions.
 
 pub mod flows;
-pub mod layout;
 pub mod report;
 pub mod runtime;
 pub mod shared;

@@ -6,32 +6,23 @@
 //! ([`sink`](crate::sink)), which takes the operating system's scheduler out of
 //! the measurement.
 
-#![allow(unsafe_code, reason = "makes a SysV segment, waits for signals")]
+#![allow(unsafe_code, reason = "waits for signals")]
 
-use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use calisto::abi::ingress;
+use anyhow::{Context, ensure};
 use calisto::abi::shm::{ShmPtr, ShmRegion};
-use calisto::abi::types::{
-    CONTROL_HDR_MAGIC, CONTROL_SOCK_PATH_LEN, INGRESS_MBUF_SHM_KEY, SCHED_PRIORITY_NORMAL,
-    control_hdr, sched_spec, thread_spec,
-};
+use calisto_runtime::registration::{self, Layout, RING_SLOTS, Segment};
+use calisto_runtime::{MAX_KTHREADS, Pages};
 use rustix::event::EventfdFlags;
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketType,
-};
 
-use crate::layout::Layout;
-
-/// Most kthreads: what one `SCM_RIGHTS` message carries (Linux: `SCM_MAX_FD`).
-pub const MAX_KTHREADS: u16 = 253;
+/// Egress buffers for each kthread: a full txpktq, and as many on their way out.
+const EGRESS_BUFS_PER_KTHREAD: u32 = 2 * RING_SLOTS;
 
 /// What to register as.
 #[derive(Debug, Clone, Copy)]
@@ -44,47 +35,6 @@ pub struct Spec {
     pub id: u8,
     /// How long to wait for the I/O kernel to be there.
     pub patience: Duration,
-}
-
-/// A SysV segment that goes away with its last user.
-#[derive(Debug)]
-struct Segment {
-    shmid: i32,
-    key: i32,
-}
-
-impl Segment {
-    /// Makes a segment of 2 MiB pages under a key that nobody has.
-    fn create(len: usize) -> anyhow::Result<Segment> {
-        let flags = libc::IPC_CREAT | libc::IPC_EXCL | libc::SHM_HUGETLB | (21 << 26) | 0o600;
-        // Any key will do that is neither 0 (IPC_PRIVATE) nor the ingress region's.
-        let first = 0x6265_0000 | i32::try_from(std::process::id() & 0xffff)?;
-        for key in first..first + 16 {
-            // SAFETY: shmget takes no pointer.
-            let shmid = unsafe { libc::shmget(key, len, flags) };
-            if shmid >= 0 {
-                return Ok(Segment { shmid, key });
-            }
-            let e = std::io::Error::last_os_error();
-            if e.kind() != std::io::ErrorKind::AlreadyExists {
-                return Err(e).with_context(|| {
-                    let pages = len >> 21;
-                    format!(
-                        "no segment of {pages} huge pages: raise vm.nr_hugepages \
-                         (sysctl -w vm.nr_hugepages=N), or run as root"
-                    )
-                });
-            }
-        }
-        bail!("sixteen segments from key {first:#x} exist already: remove them with ipcrm")
-    }
-}
-
-impl Drop for Segment {
-    fn drop(&mut self) {
-        // SAFETY: IPC_RMID takes no buffer. The segment is ours: create() asked for IPC_EXCL.
-        unsafe { libc::shmctl(self.shmid, libc::IPC_RMID, std::ptr::null_mut()) };
-    }
 }
 
 /// An attached runtime. Dropping it hangs up and removes its region.
@@ -119,12 +69,12 @@ impl Runtime {
             spec.kthreads,
             spec.guaranteed
         );
-        let mut layout = Layout::new(spec.kthreads);
-        let deadline = Instant::now() + spec.patience;
-        let ingress = retry(deadline, attach_ingress)?;
-        let segment = Segment::create(layout.len)?;
-        let region = ShmRegion::attach(segment.shmid, layout.len)
-            .context("cannot attach the segment just made")?;
+        let mut layout = Layout::new(spec.kthreads, EGRESS_BUFS_PER_KTHREAD);
+        let what = "no ingress segment";
+        let ingress = registration::patiently(spec.patience, what, registration::attach_ingress)?;
+        // What upstream's runtimes have, whose cost is compared with ours.
+        let segment = Segment::create(&layout, Pages::Huge)?;
+        let region = segment.attach()?;
         touch(&region)?;
 
         let eventfds = (0..spec.kthreads)
@@ -137,10 +87,11 @@ impl Runtime {
             spec.tid = spawn_kthread(&preempted, i)?;
             spec.park_efd = std::os::fd::AsRawFd::as_raw_fd(&eventfds[i]);
         }
-        write_header(&region, &layout, spec)?;
+        let mac = [2, 0, 0, 0, 0, spec.id];
+        registration::write_header(&region, &layout, mac, spec.guaranteed)?;
         // Last, because an I/O kernel may wait for the rest of a registration and do nothing else.
-        let socket = retry(deadline, connect)?;
-        send_registration(&socket, &segment, layout.len, &eventfds)?;
+        let socket = registration::patiently(spec.patience, "no answer", registration::connect)?;
+        registration::send(&socket, &segment, &eventfds.iter().collect::<Vec<_>>())?;
         Ok(Runtime {
             region,
             ingress,
@@ -153,101 +104,11 @@ impl Runtime {
     }
 }
 
-/// Tries until the deadline: the I/O kernel may be starting still.
-fn retry<T>(deadline: Instant, f: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    loop {
-        match f() {
-            Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
-            result => return result,
-        }
-    }
-}
-
-fn attach_ingress() -> anyhow::Result<ShmRegion> {
-    #[allow(clippy::cast_possible_wrap, reason = "0x696d736b is below 2^31")]
-    let key = INGRESS_MBUF_SHM_KEY as i32;
-    // SAFETY: shmget takes no pointer.
-    let shmid = unsafe { libc::shmget(key, ingress::INGRESS_LEN, 0) };
-    if shmid < 0 {
-        return Err(std::io::Error::last_os_error())
-            .context("no ingress segment: start iokerneld first");
-    }
-    ShmRegion::attach(shmid, ingress::INGRESS_LEN).context("cannot attach the ingress segment")
-}
-
-/// Connects to the control socket, whose abstract name is 108 zero bytes.
-fn connect() -> anyhow::Result<OwnedFd> {
-    // The first of them says that the name is abstract.
-    let name = [0u8; CONTROL_SOCK_PATH_LEN as usize - 1];
-    let address = SocketAddrUnix::new_abstract_name(&name)?;
-    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
-    rustix::net::connect(&socket, &address).context("no iokerneld answers: start it first")?;
-    Ok(socket)
-}
-
 /// Touches every page, so that no page fault falls into the measurement.
 fn touch(region: &ShmRegion) -> anyhow::Result<()> {
     for at in (0..region.len()).step_by(4096) {
         region.write(ShmPtr(at as u64), 0u8)?;
     }
-    Ok(())
-}
-
-fn write_header(region: &ShmRegion, layout: &Layout, spec: &Spec) -> anyhow::Result<()> {
-    let header = control_hdr {
-        magic: CONTROL_HDR_MAGIC,
-        thread_count: u32::from(spec.kthreads),
-        egress_buf_count: u64::from(layout.egress_bufs),
-        mac: [2, 0, 0, 0, 0, spec.id],
-        sched_cfg: sched_spec {
-            priority: SCHED_PRIORITY_NORMAL,
-            max_cores: u32::from(spec.kthreads),
-            guaranteed_cores: u32::from(spec.guaranteed),
-            ..sched_spec::default()
-        },
-        ..control_hdr::default()
-    };
-    let mut at = size_of::<control_hdr>();
-    for thread in &layout.specs {
-        region.write(ShmPtr(at as u64), *thread)?;
-        at += size_of::<thread_spec>();
-    }
-    region.write(ShmPtr(0), header)?;
-    Ok(())
-}
-
-fn send_registration(
-    socket: &OwnedFd,
-    segment: &Segment,
-    len: usize,
-    eventfds: &[OwnedFd],
-) -> anyhow::Result<()> {
-    let gone = "iokerneld closed the connection: its log says why";
-    for part in [
-        &segment.key.to_le_bytes()[..],
-        &(len as u64).to_le_bytes()[..],
-    ] {
-        let sent = rustix::net::send(socket, part, SendFlags::NOSIGNAL).context(gone)?;
-        ensure!(
-            sent == part.len(),
-            "the control socket took {sent} bytes only"
-        );
-    }
-    let fds: Vec<_> = eventfds.iter().map(AsFd::as_fd).collect();
-    let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(&fds).size()];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    ensure!(
-        control.push(SendAncillaryMessage::ScmRights(&fds)),
-        "no room for {} descriptors in one message",
-        fds.len()
-    );
-    rustix::net::sendmsg(
-        socket,
-        &[IoSlice::new(&[0])],
-        &mut control,
-        SendFlags::NOSIGNAL,
-    )
-    .context(gone)?;
     Ok(())
 }
 

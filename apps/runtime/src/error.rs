@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use calisto::ids::Mac;
+
 /// Why a configuration file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -81,7 +83,7 @@ pub enum RuntimeError {
     #[error("iokerneld refused this runtime: its log says why")]
     Refused,
     /// Somebody on the network has our address.
-    #[error("{addr} is in use by {}: give another address", colons(*mac))]
+    #[error("{addr} is in use by {}: give another address", Mac(*mac))]
     AddressInUse {
         /// The address.
         addr: Ipv4Addr,
@@ -91,11 +93,6 @@ pub enum RuntimeError {
     /// The application panicked.
     #[error("the application panicked on kthread {0}")]
     Panicked(usize),
-}
-
-/// An Ethernet address as it is written.
-fn colons(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// Why a datagram was not sent.

@@ -12,12 +12,10 @@ use rustix::rand::GetRandomFlags;
 use crate::app::App;
 use crate::config::Config;
 use crate::error::{RuntimeError, StartError};
-use crate::layout::Layout;
 use crate::park::{self, Seat};
 use crate::process::{End, Kthread, Process};
-use crate::register;
+use crate::registration::{self, Layout, Segment};
 use crate::run::{Runner, Shared};
-use crate::segment::{self, Segment};
 use crate::stats::Stats;
 use crate::tcp::Stack;
 use crate::worker::Worker;
@@ -65,9 +63,11 @@ pub fn start<A: App>(config: Config, app: Arc<A>) -> Result<Running, StartError>
     let only = OnlyOne::take()?;
     let mut layout = Layout::new(config.kthreads, config.egress_bufs);
     // Before our own memory: without an I/O kernel there is nothing to undo.
-    let ingress = register::patiently(config.patience, "no ingress segment", || {
-        segment::attach_ingress()
-    })?;
+    let ingress = registration::patiently(
+        config.patience,
+        "no ingress segment",
+        registration::attach_ingress,
+    )?;
     let segment = Segment::create(&layout, config.pages)?;
     let region = segment.attach()?;
     park::install_handler().map_err(|e| StartError::Os("sigaction", e))?;
@@ -107,12 +107,13 @@ pub fn start<A: App>(config: Config, app: Arc<A>) -> Result<Running, StartError>
         spec.park_efd = process.kthreads[index].eventfd.as_raw_fd();
     }
     let guaranteed = process.config.guaranteed;
-    register::write_header(&process.region, &layout, mac, guaranteed)
+    registration::write_header(&process.region, &layout, mac, guaranteed)
         .expect("the header lies in the region");
     // Last, because an I/O kernel may wait for the rest of a registration and do nothing else.
-    let socket = register::patiently(process.config.patience, "no answer", register::connect)?;
+    let socket =
+        registration::patiently(process.config.patience, "no answer", registration::connect)?;
     let eventfds: Vec<_> = process.kthreads.iter().map(|k| &k.eventfd).collect();
-    register::send(&socket, &segment, &eventfds)?;
+    registration::send(&socket, &segment, &eventfds)?;
     running.threads.push(watch(&process, socket, segment)?);
     process
         .claim

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
+use calisto::ids::{Mac, NoMac};
 use clap::{Parser, ValueEnum};
 
 use crate::distribution::{Distribution, Shape};
@@ -373,14 +374,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "seconds are from 0 to 999999".to_owned())
 }
 
-fn mac(text: &str) -> Result<[u8; 6], String> {
-    let bytes: Option<Vec<u8>> = text
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16).ok())
-        .collect();
-    bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| "it is not like 02:00:00:00:00:01".to_owned())
+fn mac(text: &str) -> Result<[u8; 6], NoMac> {
+    text.parse().map(|Mac(bytes)| bytes)
 }
 
 fn neighbour(text: &str) -> Result<(Ipv4Addr, [u8; 6]), String> {
@@ -388,7 +383,8 @@ fn neighbour(text: &str) -> Result<(Ipv4Addr, [u8; 6]), String> {
     let ip = ip
         .parse()
         .map_err(|_| format!("{ip:?} is no IPv4 address"))?;
-    Ok((ip, mac(address)?))
+    let mac = mac(address).map_err(|e| e.to_string())?;
+    Ok((ip, mac))
 }
 
 #[cfg(test)]

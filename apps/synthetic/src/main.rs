@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use calisto::terminal::{answer, one_line};
+use calisto::terminal::{answer, arguments};
 use calisto_synthetic::cli::{Cli, Mode};
 use calisto_synthetic::error::Failure;
 use calisto_synthetic::json::Sink;
@@ -13,24 +13,18 @@ use calisto_synthetic::linux::client::LinuxClient;
 use calisto_synthetic::runtime::client::RuntimeClient;
 use calisto_synthetic::server::Report;
 use calisto_synthetic::{calibrate, client, linux, runtime};
-use clap::Parser;
-use clap::error::ErrorKind;
 
 fn main() -> ExitCode {
-    let done = Cli::try_parse().map_or_else(|e| refuse(&e), |cli| run(&cli));
-    match done {
+    let cli = match arguments() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("synthetic: {failure}");
             ExitCode::from(failure.exit_code())
         }
-    }
-}
-
-fn refuse(error: &clap::Error) -> Result<(), Failure> {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => say(&error.to_string()),
-        _ => Err(Failure::Usage(one_line(&error.to_string(), "see --help"))),
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use calisto::ids::{Mac, NoMac};
 use calisto_runtime::{App, Config, Pages};
 
 /// What every runtime can be told.
@@ -36,16 +37,15 @@ pub(crate) struct Options {
     patience: f64,
 }
 
-fn mac(text: &str) -> Result<[u8; 6], String> {
-    let bytes: Result<Vec<u8>, _> = text.split(':').map(|b| u8::from_str_radix(b, 16)).collect();
-    let bytes = bytes.map_err(|e| e.to_string())?;
-    bytes.try_into().map_err(|_| "six bytes are wanted".into())
+fn mac(text: &str) -> Result<[u8; 6], NoMac> {
+    text.parse().map(|Mac(bytes)| bytes)
 }
 
 fn arp_entry(text: &str) -> Result<(Ipv4Addr, [u8; 6]), String> {
     let (ip, address) = text.split_once('=').ok_or("IP=MAC is wanted")?;
     let ip = ip.parse().map_err(|e| format!("{ip}: {e}"))?;
-    Ok((ip, mac(address)?))
+    let mac = mac(address).map_err(|e| e.to_string())?;
+    Ok((ip, mac))
 }
 
 impl Options {

@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::str::SplitWhitespace;
 
+use calisto::ids::{Mac, NoMac};
+
 use super::Config;
 use crate::error::ConfigError;
 
@@ -91,13 +93,10 @@ fn address(key: &str, words: &mut SplitWhitespace<'_>) -> Result<Ipv4Addr, Strin
 
 fn mac(key: &str, words: &mut SplitWhitespace<'_>) -> Result<[u8; 6], String> {
     let text = value(key, words)?;
-    let bytes: Option<Vec<u8>> = text
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16).ok())
-        .collect();
-    bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| format!("{key} {text:?}: give an Ethernet address, like 02:00:00:00:00:01"))
+    let Mac(bytes) = text
+        .parse()
+        .map_err(|e: NoMac| format!("{key} {text:?}: {e}"))?;
+    Ok(bytes)
 }
 
 fn prefix_len(mask: Ipv4Addr) -> Result<u8, String> {

@@ -47,8 +47,14 @@ fn what_is_not_said_is_as_upstream_has_it() {
 fn a_bad_line_is_named() {
     let cases = [
         ("host_adr 1.2.3.4", "unknown key \"host_adr\""),
-        ("host_mac 02:00:00:00:00", "give an Ethernet address"),
-        ("host_mac 02:00:00:00:00:100", "give an Ethernet address"),
+        (
+            "host_mac 02:00:00:00:00",
+            "an Ethernet address is six bytes",
+        ),
+        (
+            "host_mac 02:00:00:00:00:100",
+            "an Ethernet address is six bytes",
+        ),
         ("host_gateway 1.2.3", "give an IPv4 address"),
         ("runtime_guaranteed_kthreads", "has no value"),
         ("runtime_guaranteed_kthreads -1", "give a number"),

@@ -16,15 +16,14 @@ use rustix::net::{
     SocketFlags, SocketType,
 };
 
+use super::{Layout, Segment};
 use crate::error::StartError;
-use crate::layout::Layout;
-use crate::segment::Segment;
 
 /// How often an I/O kernel that is not there is looked for.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// Tries until `patience` is over: the I/O kernel may be starting still.
-pub(crate) fn patiently<T>(
+pub fn patiently<T>(
     patience: Duration,
     what: &str,
     attempt: impl Fn() -> io::Result<T>,
@@ -45,7 +44,7 @@ pub(crate) fn patiently<T>(
 }
 
 /// Connects to the control socket, whose abstract name is 108 zero bytes.
-pub(crate) fn connect() -> io::Result<OwnedFd> {
+pub fn connect() -> io::Result<OwnedFd> {
     // The first of them says that the name is abstract.
     let name = [0u8; CONTROL_SOCK_PATH_LEN as usize - 1];
     let address = SocketAddrUnix::new_abstract_name(&name)?;
@@ -56,7 +55,7 @@ pub(crate) fn connect() -> io::Result<OwnedFd> {
 }
 
 /// Writes header and thread specs, which have their tids by now.
-pub(crate) fn write_header(
+pub fn write_header(
     region: &ShmRegion,
     layout: &Layout,
     mac: [u8; 6],
@@ -85,11 +84,7 @@ pub(crate) fn write_header(
 }
 
 /// Sends key, length, and the kthreads' eventfds in order. There is no answer.
-pub(crate) fn send(
-    socket: &OwnedFd,
-    segment: &Segment,
-    eventfds: &[&OwnedFd],
-) -> Result<(), StartError> {
+pub fn send(socket: &OwnedFd, segment: &Segment, eventfds: &[&OwnedFd]) -> Result<(), StartError> {
     let length = segment.len as u64;
     for part in [&segment.key.to_le_bytes()[..], &length.to_le_bytes()[..]] {
         match rustix::net::send(socket, part, SendFlags::NOSIGNAL) {

@@ -8,9 +8,9 @@ use calisto::abi::ingress::INGRESS_LEN;
 use calisto::abi::shm::ShmRegion;
 use calisto::abi::types::INGRESS_MBUF_SHM_KEY;
 
+use super::layout::{HUGE_PAGE, Layout};
 use crate::config::Pages;
 use crate::error::StartError;
-use crate::layout::{HUGE_PAGE, Layout};
 
 /// Keys to try before giving up: each may be somebody's.
 const KEYS: u32 = 64;
@@ -18,17 +18,17 @@ const KEYS: u32 = 64;
 /// A segment of ours. It loses its name at [`forget`](Segment::forget), or when
 /// dropped, and goes with its last user.
 #[derive(Debug)]
-pub(crate) struct Segment {
+pub struct Segment {
     shmid: i32,
     /// By which the I/O kernel finds it.
-    pub(crate) key: i32,
+    pub key: i32,
     /// Its bytes.
-    pub(crate) len: usize,
+    pub len: usize,
 }
 
 impl Segment {
     /// Makes a segment for a layout, with the pages asked for.
-    pub(crate) fn create(layout: &Layout, pages: Pages) -> Result<Segment, StartError> {
+    pub fn create(layout: &Layout, pages: Pages) -> Result<Segment, StartError> {
         let refused = |huge: bool| {
             move |error: io::Error| StartError::Memory {
                 bytes: layout.region_len(huge),
@@ -83,12 +83,12 @@ impl Segment {
     }
 
     /// Maps it.
-    pub(crate) fn attach(&self) -> Result<ShmRegion, StartError> {
+    pub fn attach(&self) -> Result<ShmRegion, StartError> {
         ShmRegion::attach(self.shmid, self.len).map_err(|e| StartError::Os("shmat", e))
     }
 
     /// Takes its name away. Whoever has it mapped keeps it.
-    pub(crate) fn forget(&self) {
+    pub fn forget(&self) {
         // SAFETY: IPC_RMID takes no buffer. The segment is ours: it was made with IPC_EXCL. An id
         // that was removed already is refused; it is not given again before 32768 others.
         unsafe { libc::shmctl(self.shmid, libc::IPC_RMID, std::ptr::null_mut()) };
@@ -111,7 +111,7 @@ fn free_huge_pages() -> usize {
 ///
 /// Not as upstream's runtimes do, which make it if there is none: a runtime
 /// that comes first would leave one behind.
-pub(crate) fn attach_ingress() -> io::Result<ShmRegion> {
+pub fn attach_ingress() -> io::Result<ShmRegion> {
     // SAFETY: shmget takes no pointer.
     let shmid = unsafe { libc::shmget(INGRESS_MBUF_SHM_KEY.cast_signed(), INGRESS_LEN, 0) };
     if shmid < 0 {

@@ -1,30 +1,29 @@
-//! Where the sink's header, rings and buffers lie in its region.
+//! Where header, rings and buffers lie in the region.
 //!
 //! ```text
-//!   0            control_hdr
-//!   48           thread_spec [kthreads]
-//!   next line    per kthread: rxq | txpktq | wb | txcmdq | wb | q_ptrs
-//!   next 2 MiB   egress buffers of 2 KiB
+//!   0           control_hdr, thread_spec [kthreads]
+//!   next line   per kthread: rxq | txpktq | wb | txcmdq | wb | q_ptrs
+//!   next page   egress buffers of 2 KiB
 //! ```
 //!
-//! Words that the I/O kernel writes (the write-back words of txpktq and txcmdq)
-//! and those that the kthread writes (`q_ptrs`) never share a cache line.
+//! Words that the I/O kernel writes and words that a kthread writes never share a
+//! cache line. No buffer crosses a page of 4 KiB, so none crosses a larger one.
 
 use calisto::abi::shm::ShmPtr;
 use calisto::abi::types::{control_hdr, lrpc_msg, queue_spec, thread_spec};
 
 /// Slots of every ring, as in upstream's runtime.
 pub const RING_SLOTS: u32 = 4096;
-/// Egress buffers for each kthread: a full txpktq, and as many on their way out.
-pub const EGRESS_BUFS_PER_KTHREAD: u32 = 2 * RING_SLOTS;
-/// Bytes of one egress buffer. It crosses no 2 MiB page.
+/// Bytes of an egress buffer, the `tx_net_hdr` in it.
 pub const EGRESS_BUF_LEN: usize = 2048;
+/// Bytes of a huge page.
+pub const HUGE_PAGE: usize = 2 << 20;
 
-const PAGE: usize = 2 << 20;
+const SMALL_PAGE: usize = 4096;
 const LINE: usize = 64;
 
-/// The plan of one region.
-#[derive(Debug)]
+/// The plan of a region.
+#[derive(Debug, Clone)]
 pub struct Layout {
     /// One for each kthread, `tid` and `park_efd` still 0.
     pub specs: Vec<thread_spec>,
@@ -32,17 +31,17 @@ pub struct Layout {
     pub egress: usize,
     /// How many they are.
     pub egress_bufs: u32,
-    /// Bytes of the region, whole 2 MiB pages.
+    /// Bytes that are used; a region is this, rounded up to its pages.
     pub len: usize,
 }
 
 impl Layout {
-    /// The layout for so many kthreads.
-    pub fn new(kthreads: u16) -> Layout {
+    /// The layout for so many kthreads, and egress buffers for each.
+    pub fn new(kthreads: u16, bufs_each: u32) -> Layout {
         let mut at = size_of::<control_hdr>() + usize::from(kthreads) * size_of::<thread_spec>();
         let mut take = |bytes: usize| {
             let start = at.next_multiple_of(LINE);
-            at = start + bytes;
+            at = start + bytes.next_multiple_of(LINE);
             start as u64
         };
         let ring = RING_SLOTS as usize * size_of::<lrpc_msg>();
@@ -64,14 +63,20 @@ impl Layout {
                 }
             })
             .collect();
-        let egress = at.next_multiple_of(PAGE);
-        let egress_bufs = u32::from(kthreads) * EGRESS_BUFS_PER_KTHREAD;
+        let egress = at.next_multiple_of(SMALL_PAGE);
+        let egress_bufs = u32::from(kthreads) * bufs_each;
         Layout {
             specs,
             egress,
             egress_bufs,
-            len: (egress + egress_bufs as usize * EGRESS_BUF_LEN).next_multiple_of(PAGE),
+            len: egress + egress_bufs as usize * EGRESS_BUF_LEN,
         }
+    }
+
+    /// Bytes of a region of huge pages, or of small ones.
+    pub fn region_len(&self, huge: bool) -> usize {
+        let page = if huge { HUGE_PAGE } else { SMALL_PAGE };
+        self.len.next_multiple_of(page)
     }
 
     /// Where an egress buffer lies.
@@ -85,9 +90,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_parts_overlap() {
-        for kthreads in [1u16, 2, 10, 255] {
-            let l = Layout::new(kthreads);
+    fn no_two_parts_overlap_and_all_lie_in_the_region() {
+        for kthreads in [1u16, 2, 4, 253] {
+            let l = Layout::new(kthreads, 64);
             let ring = u64::from(RING_SLOTS) * 16;
             let mut parts = vec![(0, 48 + u64::from(kthreads) * 88)];
             for s in &l.specs {
@@ -103,16 +108,24 @@ mod tests {
                 assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{pair:?}");
             }
             let last = parts.last().expect("there are parts");
-            assert!(last.0 + last.1 <= l.len as u64);
-            assert_eq!(l.len % (2 << 20), 0);
+            assert!(last.0 + last.1 <= l.region_len(false) as u64);
         }
     }
 
     #[test]
-    fn one_kthread_takes_one_control_page_and_sixteen_mib_of_buffers() {
-        // 48 + 88 + 3 * (64 KiB + 64) < 2 MiB; 8192 * 2 KiB = 16 MiB.
-        let l = Layout::new(1);
-        assert_eq!(l.egress, 2 << 20);
-        assert_eq!(l.len, 18 << 20);
+    fn no_egress_buffer_crosses_a_page() {
+        let l = Layout::new(3, 100);
+        for buf in 0..l.egress_bufs {
+            let at = l.egress_buf(buf).0;
+            assert_eq!(at / 4096, (at + 2047) / 4096, "buffer {buf}");
+        }
+    }
+
+    #[test]
+    fn four_kthreads_take_nine_mib() {
+        // 4 * 3 * 64 KiB of rings, 4 * 1024 buffers of 2 KiB, and some lines.
+        let len = Layout::new(4, 1024).region_len(false);
+        assert!((8 << 20) + (768 << 10) < len && len < 9 << 20, "{len}");
+        assert_eq!(Layout::new(4, 1024).region_len(true) % HUGE_PAGE, 0);
     }
 }
