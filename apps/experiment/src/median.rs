@@ -1,5 +1,6 @@
 //! Many runs made one number: the median, with the least and the greatest.
 
+use calisto_plot::Point;
 use serde::Serialize;
 
 /// A median of several runs.
@@ -14,6 +15,15 @@ pub(crate) struct Median {
 }
 
 impl Median {
+    /// A chart's point at `x`, with the whole spread.
+    pub(crate) fn at(self, x: f64) -> Point {
+        Point {
+            x,
+            y: self.middle,
+            spread: Some((self.least, self.greatest)),
+        }
+    }
+
     /// Of all values, infinite ones too: a run that went wrong counts. `None` of no values, or
     /// if one of them is not a number.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Median> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use calisto_plot::{Chart, Point, Series};
+use calisto_plot::{Chart, Series};
 
 use crate::median::Median;
 use crate::sweep::Sample;
@@ -116,29 +116,16 @@ pub(crate) fn chart(
     log_y: bool,
     column: impl Fn(&Row) -> Option<Median>,
 ) -> Chart {
-    let mut series: Vec<Series> = Vec::new();
-    for row in rows {
-        let Some(median) = column(row) else { continue };
-        let point = Point {
-            x: row.target_rps,
-            y: median.middle,
-            spread: Some((median.least, median.greatest)),
-        };
-        match series.iter_mut().find(|s| s.name == row.case) {
-            Some(line) => line.points.push(point),
-            None => series.push(Series {
-                name: row.case.clone(),
-                points: vec![point],
-            }),
-        }
-    }
+    let points = rows
+        .iter()
+        .filter_map(|row| Some((row.case.as_str(), column(row)?.at(row.target_rps))));
     Chart {
         title: title.to_owned(),
         x_label: "requests a second".to_owned(),
         y_label: y_label.to_owned(),
         log_x: false,
         log_y,
-        series,
+        series: Series::by_name(points),
     }
 }
 

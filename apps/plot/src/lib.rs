@@ -50,6 +50,21 @@ pub struct Series {
 }
 
 impl Series {
+    /// One series for each name, in the order in which the names are first met.
+    pub fn by_name<'a>(points: impl IntoIterator<Item = (&'a str, Point)>) -> Vec<Series> {
+        let mut all: Vec<Series> = Vec::new();
+        for (name, point) in points {
+            match all.iter_mut().find(|series| series.name == name) {
+                Some(series) => series.points.push(point),
+                None => all.push(Series {
+                    name: name.to_owned(),
+                    points: vec![point],
+                }),
+            }
+        }
+        all
+    }
+
     /// A series of points without spreads.
     pub fn new(name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Series {
         Series {

@@ -51,6 +51,17 @@ fn an_svg_names_all_that_it_shows() {
 }
 
 #[test]
+fn points_are_grouped_by_name_in_the_order_met() {
+    let points = [("b", 1.0), ("a", 2.0), ("b", 3.0)];
+    let series = Series::by_name(points.map(|(name, x)| (name, Point::new(x, 0.0))));
+    let expected = [
+        Series::new("b", [(1.0, 0.0), (3.0, 0.0)]),
+        Series::new("a", [(2.0, 0.0)]),
+    ];
+    assert_eq!(series, expected);
+}
+
+#[test]
 fn a_png_has_each_series_in_its_colour() {
     let both = pixels(&latencies().to_png().unwrap());
     let mut one = latencies();

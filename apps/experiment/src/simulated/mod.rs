@@ -12,7 +12,7 @@ pub(crate) mod sanity;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result};
-use calisto_plot::{Chart, Point, Series};
+use calisto_plot::{Chart, Series};
 use calisto_sim::{ProcReport, Report, Scenario, Steering};
 use serde::Serialize;
 
@@ -220,28 +220,15 @@ pub(crate) fn chart(
     y_label: &str,
     column: impl Fn(&Cell) -> Option<Median>,
 ) -> Chart {
-    let mut series: Vec<Series> = Vec::new();
-    for cell in cells {
-        let Some(median) = column(cell) else { continue };
-        let point = Point {
-            x: cell.x,
-            y: median.middle,
-            spread: Some((median.least, median.greatest)),
-        };
-        match series.iter_mut().find(|s| s.name == cell.policy) {
-            Some(line) => line.points.push(point),
-            None => series.push(Series {
-                name: cell.policy.clone(),
-                points: vec![point],
-            }),
-        }
-    }
+    let points = cells
+        .iter()
+        .filter_map(|cell| Some((cell.policy.as_str(), column(cell)?.at(cell.x))));
     Chart {
         title: title.to_owned(),
         x_label: x_label.to_owned(),
         y_label: y_label.to_owned(),
         log_x: false,
         log_y: false,
-        series,
+        series: Series::by_name(points),
     }
 }
