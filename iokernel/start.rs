@@ -22,7 +22,7 @@ use calisto::dataplane::{Dataplane, Idle, Parts, Stopped};
 use calisto::port::Port;
 use calisto::port::dma::{DmaMapper, NoDma};
 use calisto::port::loopback::Loopback;
-use calisto::stats::Stats;
+use calisto::stats::{Gauges, Stats};
 use calisto::steering::rules::RuleSet;
 use calisto::terminal;
 use calisto::time::Clock;
@@ -153,6 +153,8 @@ fn serve<P: Port>(
     log::info!("steering: {}", config.steering_line());
     let clock = Clock::calibrate();
     let stats = Stats::default();
+    let gauges = Gauges::default();
+    let control_stats = Arc::new(ControlStats::default());
     let watch = WakeWatch::new();
     let directory = Directory::default();
     let (control_end, dataplane_end) = channel();
@@ -165,6 +167,8 @@ fn serve<P: Port>(
         link,
         directory: directory.clone(),
         stats: stats.clone(),
+        gauges: gauges.clone(),
+        control: control_stats.clone(),
         stop: stop.clone(),
     })
     .context("cannot open the admin socket @calisto/admin")?;
@@ -188,7 +192,7 @@ fn serve<P: Port>(
         })),
         stop: stop.clone(),
         directory: directory.clone(),
-        stats: Arc::new(ControlStats::default()),
+        stats: control_stats,
     })
     .context("cannot start the control thread")?;
 
@@ -206,6 +210,7 @@ fn serve<P: Port>(
         effects: Effects::new(watch, cpus),
         clock,
         stats: stats.clone(),
+        gauges: gauges.clone(),
         idle: idle(config, cores),
     });
     log::info!("iokerneld: ready, polling on CPU {}", cores.dataplane_cpu);
@@ -216,7 +221,8 @@ fn serve<P: Port>(
     if admin.join().is_err() {
         anyhow::bail!("the admin thread panicked");
     }
-    for (label, count) in stats.non_zero().chain(directory.totals().non_zero()) {
+    let counts = stats.non_zero().chain(gauges.port.non_zero());
+    for (label, count) in counts.chain(directory.totals().non_zero()) {
         log::info!("stats: {label} {count}");
     }
     Ok(stopped)

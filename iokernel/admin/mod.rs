@@ -10,7 +10,8 @@
 //!   rule del hash=0x51ccc178       or flow=...
 //!   rule clear
 //!   runtimes                       each runtime, a JSON object a line
-//!   stats                          one JSON object: counters, and steering's totals
+//!   stats                          one JSON object: counters of polling loop, port and control
+//!                                  thread, what is held now, and steering's totals
 //! ```
 //!
 //! An answer is any number of lines and then `ok`, or the one line `error: ...`. One

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,9 @@ use crate::config::rule::RuleSpec;
 use crate::control::directory::{Directory, Entry};
 use crate::control::rate_limit::{Suppressed, TokenBucket};
 use crate::control::socket::{Peer, peer};
-use crate::control::{RulesLink, kthreads};
+use crate::control::{ControlStats, RulesLink, kthreads};
 use crate::ids::CoreId;
-use crate::stats::{Counter, CounterSet, Counts, Stats, SteerCounter};
+use crate::stats::{Counter, CounterSet, Counts, Gauges, Held, PortCounter, Stats, SteerCounter};
 use crate::steering::Policy;
 
 use super::conversation::Conversation;
@@ -45,6 +45,10 @@ pub struct AdminConfig {
     pub directory: Directory,
     /// The polling loop's counters.
     pub stats: Stats,
+    /// What the polling loop holds.
+    pub gauges: Gauges,
+    /// What the control thread counts.
+    pub control: Arc<ControlStats>,
     /// Ends the thread.
     pub stop: Arc<AtomicBool>,
 }
@@ -56,6 +60,8 @@ pub struct Admin {
     rules: RuleBook,
     directory: Directory,
     stats: Stats,
+    gauges: Gauges,
+    control: Arc<ControlStats>,
     stop: Arc<AtomicBool>,
     refusals: TokenBucket,
     orders: TokenBucket,
@@ -78,6 +84,8 @@ impl Admin {
             rules: RuleBook::new(config.policy, config.cores, config.rules, config.link),
             directory: config.directory,
             stats: config.stats,
+            gauges: config.gauges,
+            control: config.control,
             stop: config.stop,
             refusals: bucket(),
             orders: bucket(),
@@ -164,6 +172,9 @@ impl Admin {
                 &mut lines,
                 &AllStats {
                     counters: NonZero(&self.stats),
+                    port: All(&self.gauges.port),
+                    held: All(&self.gauges.held),
+                    control: Control::of(&self.control),
                     steering: All(&self.directory.totals()),
                 },
             ),
@@ -218,7 +229,34 @@ impl Runtime<'_> {
 #[derive(Serialize)]
 struct AllStats<'a> {
     counters: NonZero<'a, Counter>,
+    port: All<'a, PortCounter>,
+    held: All<'a, Held>,
+    control: Control,
     steering: All<'a, SteerCounter>,
+}
+
+/// The control thread's counters, under names in the manner of the others.
+#[derive(Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+struct Control {
+    control_attached: u64,
+    control_reserved_cores: u64,
+    control_admitted: u64,
+    control_refused: u64,
+    control_faults: u64,
+}
+
+impl Control {
+    fn of(stats: &ControlStats) -> Control {
+        let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Control {
+            control_attached: now(&stats.attached),
+            control_reserved_cores: now(&stats.reserved_cores),
+            control_admitted: now(&stats.admitted),
+            control_refused: now(&stats.refused),
+            control_faults: now(&stats.faults),
+        }
+    }
 }
 
 /// Counters by label, all of them.

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use super::client::{AskError, ask};
 use super::{Admin, AdminConfig, Request, address};
 use crate::control::directory::Directory;
-use crate::control::rules_link;
 use crate::control::test_runtime::{become_user, may_become_another, private_namespaces};
-use crate::stats::{Counter, Stats, SteerCounter};
+use crate::control::{ControlStats, rules_link};
+use crate::stats::{Counter, Gauges, Held, Stats, SteerCounter};
 use crate::steering::Policy;
 use crate::steering::rules::RuleSet;
 use crate::testing::World;
@@ -21,6 +21,8 @@ use crate::testing::World;
 struct Bed {
     directory: Directory,
     stats: Stats,
+    gauges: Gauges,
+    control: Arc<ControlStats>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -35,6 +37,7 @@ impl Bed {
         let (link, mut end) = rules_link(Box::default());
         let stop = Arc::new(AtomicBool::new(false));
         let (directory, stats) = (Directory::default(), Stats::default());
+        let (gauges, control) = (Gauges::default(), Arc::<ControlStats>::default());
         let admin = Admin::spawn(AdminConfig {
             cores: (0..256).map(crate::ids::CoreId).collect(),
             cpu: None,
@@ -43,6 +46,8 @@ impl Bed {
             link,
             directory: directory.clone(),
             stats: stats.clone(),
+            gauges: gauges.clone(),
+            control: control.clone(),
             stop: Arc::clone(&stop),
         });
         let dataplane = std::thread::spawn({
@@ -58,6 +63,8 @@ impl Bed {
         Some(Bed {
             directory,
             stats,
+            gauges,
+            control,
             stop,
             threads: vec![admin.unwrap(), dataplane],
         })
@@ -119,6 +126,8 @@ fn runtimes_and_counters_are_json() {
     bed.directory.enter(&proc);
     proc.steer_stats.add(SteerCounter::Packets, 9);
     bed.stats.add(Counter::RxPulled, 11);
+    bed.gauges.held.set(Held::BufsFree, 12);
+    bed.control.reserved_cores.store(13, Ordering::Relaxed);
     let lines = request("runtimes").unwrap();
     let runtime: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
     assert_eq!(lines.len(), 1);
@@ -132,6 +141,10 @@ fn runtimes_and_counters_are_json() {
     assert_eq!(lines.len(), 1);
     assert_eq!(stats["counters"], serde_json::json!({ "RX_PULLED": 11 }));
     assert_eq!(stats["steering"]["ST_PACKETS"], 9);
+    assert_eq!(stats["held"]["BUFS_FREE"], 12);
+    assert_eq!(stats["held"]["ADDRESSES"], 0);
+    assert_eq!(stats["port"]["PORT_RX_NO_BUF"], 0);
+    assert_eq!(stats["control"]["CONTROL_RESERVED_CORES"], 13);
 }
 
 #[test]

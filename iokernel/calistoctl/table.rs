@@ -51,7 +51,7 @@ pub(crate) fn stats(lines: &[String], json: bool) -> Result<String> {
     let mut rows = Vec::new();
     for line in lines {
         let stats = object(line)?;
-        for part in ["counters", "steering"] {
+        for part in ["counters", "port", "held", "control", "steering"] {
             let counts = stats[part].as_object().into_iter().flatten();
             let counts = counts.filter(|(_, count)| **count != 0);
             rows.extend(counts.map(|(label, count)| [label.clone(), plain(count)]));
@@ -137,8 +137,8 @@ PID  UID  MAC                KTHREADS  GUARANTEED  ST_PACKETS  ST_FLOWS  ST_CHAN
 12   0    02:00:00:00:00:01  2         1           90          3         0
 ";
         assert_eq!(runtimes(&lines(runtime), false).unwrap(), expected);
-        let all = r#"{"counters":{"RX_PULLED":11},"steering":{"ST_PACKETS":9,"ST_FLOWS":0}}"#;
-        let expected = "RX_PULLED   11\nST_PACKETS  9\n";
+        let all = r#"{"counters":{"RX_PULLED":11},"held":{"BUFS_FREE":5,"LEAVING":0},"steering":{"ST_PACKETS":9,"ST_FLOWS":0}}"#;
+        let expected = "RX_PULLED   11\nBUFS_FREE   5\nST_PACKETS  9\n";
         assert_eq!(stats(&lines(all), false).unwrap(), expected);
         assert_eq!(stats(&lines(all), true).unwrap(), format!("{all}\n"));
     }

@@ -77,6 +77,16 @@ impl Macs {
         None
     }
 
+    /// Addresses in the table.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if nobody has an address.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Adds an address. False if it is there already, or is a group address.
     #[must_use]
     pub fn insert(&mut self, mac: Mac, slot: ProcSlot) -> bool {

@@ -16,6 +16,7 @@
 mod commands;
 mod completions;
 pub mod effects;
+mod gauges;
 mod grants;
 mod leave;
 pub mod loans;
@@ -34,7 +35,7 @@ use crate::cores::arbiter::{Arbiter, Decisions};
 use crate::ids::{BufIdx, KthreadIdx, Micros, ProcSlot};
 use crate::port::{Port, RX_BURST_SIZE, RxFrame, TxToken};
 use crate::proc::Proc;
-use crate::stats::{Counter, Stats};
+use crate::stats::{Counter, Gauges, Stats};
 use crate::steering::Ahead;
 use crate::steering::rules::RuleSet;
 use crate::time::{Clock, Ticks};
@@ -44,6 +45,9 @@ use macs::Macs;
 
 /// Time between rounds of the core arbiter. C: `CORES_ADJUST_INTERVAL_US`, iokernel/main.c.
 pub const ADJUST_INTERVAL: Micros = Micros(5);
+/// Time between looks at what is held. A look costs about a microsecond, and a thousand
+/// a second are enough for whoever asks.
+pub const GAUGE_INTERVAL: Micros = Micros(1000);
 /// Messages of the control thread in one turn. C: `IOKERNEL_CONTROL_BURST_SIZE`.
 pub const CONTROL_BURST_SIZE: usize = 4;
 /// Turns after which the control thread is heard even though packets keep coming.
@@ -99,6 +103,8 @@ pub struct Parts<P> {
     pub clock: Clock,
     /// Where to count.
     pub stats: Stats,
+    /// Where to say what is held.
+    pub gauges: Gauges,
     /// What to do when there is nothing to do.
     pub idle: Idle,
 }
@@ -119,6 +125,10 @@ pub struct Dataplane<P> {
     failed: Vec<(ProcSlot, DetachReason)>,
     clock: Clock,
     stats: Stats,
+    gauges: Gauges,
+    next_gauges: Micros,
+    /// Rounds of the gauges so far.
+    gauge_turn: u32,
     idle: Idle,
     /// Runtimes by slot.
     procs: Box<[Option<Box<Proc>>]>,
@@ -172,6 +182,7 @@ impl<P: Port> Dataplane<P> {
             effects,
             clock,
             stats,
+            gauges,
             idle,
         } = parts;
         Dataplane {
@@ -186,6 +197,9 @@ impl<P: Port> Dataplane<P> {
             failed: Vec::with_capacity(MAX_PROCS),
             clock,
             stats,
+            gauges,
+            next_gauges: Micros(0),
+            gauge_turn: 0,
             idle,
             procs: (0..MAX_PROCS).map(|_| None).collect(),
             live: Vec::with_capacity(MAX_PROCS),
@@ -224,6 +238,7 @@ impl<P: Port> Dataplane<P> {
             }
         }
         self.shut_down();
+        self.publish_port();
         Stopped {
             port: self.port,
             held: self.procs.into_iter().flatten().collect(),
@@ -247,6 +262,9 @@ impl<P: Port> Dataplane<P> {
             let now = self.clock.at(now);
             self.housekeep(now);
             self.adjust(now);
+            if now >= self.next_gauges {
+                self.publish_gauges(now);
+            }
         }
         worked |= self.commands();
         if !self.overflowing.is_empty() {

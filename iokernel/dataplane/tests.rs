@@ -9,7 +9,7 @@ mod wakes;
 use crate::abi::types::{RX_JOIN, RX_NET_COMPLETE, RX_NET_RECV};
 use crate::control::{DetachReason, Fault, ToControl};
 use crate::ids::KthreadIdx;
-use crate::stats::Counter;
+use crate::stats::{Counter, Held};
 use crate::testing::{Peer, World, udp_frame};
 
 const RECV: u64 = RX_NET_RECV as u64;
@@ -239,6 +239,38 @@ fn everything_a_departed_runtime_held_comes_back() {
     other.give_back(0, tag);
     world.turns(2);
     assert_eq!(world.dataplane.port().free_bufs(), free);
+}
+
+#[test]
+fn gauges_are_back_where_they_were_when_a_runtime_has_gone() {
+    const ALL: &[Held] = Held::ALL;
+    let mut world = World::new(3);
+    let before: Vec<u64> = ALL.iter().map(|g| world.held(*g)).collect();
+    let mut peer = world.attach(0, 1, 1);
+    for flow in 0..5 {
+        assert!(world.receive(0, flow));
+    }
+    world.dataplane.port_mut().auto_done = false;
+    assert!(peer.send(0, 1, &udp_frame(crate::testing::mac(9), 1), 0));
+    assert_eq!(world.held(Held::BufsFree), before[0] - 5);
+    for (gauge, value) in [
+        (Held::BufsLent, 5),
+        (Held::Addresses, 1),
+        (Held::Runtimes, 1),
+        (Held::CoresHeld, 1),
+        (Held::KthreadsPolled, 1),
+        (Held::TxInFlight, 1),
+    ] {
+        assert_eq!(world.held(gauge), value, "{}", gauge.label());
+    }
+    world.hang_up(0);
+    assert_eq!(world.held(Held::Leaving), 1);
+    assert_eq!(world.held(Held::TxInFlight), 1, "the device has it");
+    world.dataplane.port_mut().finish(1);
+    world.turns(MANY);
+    assert!(world.detached().is_some());
+    let after: Vec<u64> = ALL.iter().map(|g| world.held(*g)).collect();
+    assert_eq!(after, before);
 }
 
 #[test]

@@ -168,6 +168,10 @@ impl Port for Loopback {
 
     fn tx_reap(&mut self) {}
 
+    fn free_buffers(&self) -> u32 {
+        u32::try_from(self.free.len()).expect("at most INGRESS_BUFS")
+    }
+
     fn stats(&self) -> PortStats {
         self.stats
     }

@@ -200,6 +200,10 @@ pub trait Port {
     /// for when a runtime leaves. May do nothing.
     fn tx_reap(&mut self);
 
+    /// Ingress buffers that are free: neither the device's nor given out. Not for every
+    /// iteration.
+    fn free_buffers(&self) -> u32;
+
     /// Counters since the start. Not for every iteration: a driver may make a system call.
     fn stats(&self) -> PortStats;
 

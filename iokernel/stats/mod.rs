@@ -64,7 +64,9 @@ macro_rules! counters {
     };
 }
 
+mod held;
 mod steering;
+pub use held::{Gauges, Held, PortCounter};
 pub use steering::{SteerCounter, Total};
 
 counters! {

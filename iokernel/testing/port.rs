@@ -169,6 +169,10 @@ impl Port for FakePort {
 
     fn tx_reap(&mut self) {}
 
+    fn free_buffers(&self) -> u32 {
+        u32::try_from(self.free.len()).expect("at most INGRESS_BUFS")
+    }
+
     fn stats(&self) -> PortStats {
         PortStats::default()
     }

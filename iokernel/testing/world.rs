@@ -13,7 +13,7 @@ use crate::dataplane::effects::Effects;
 use crate::dataplane::{Dataplane, Idle, Parts};
 use crate::ids::{CoreId, Mac, ProcId, ProcSlot};
 use crate::proc::Proc;
-use crate::stats::{Counter, Stats};
+use crate::stats::{Counter, Gauges, Held, Stats};
 use crate::steering::SteeringSpec;
 use crate::steering::rules::RuleSet;
 use crate::testing::{FakePort, Peer, PeerSpec};
@@ -32,6 +32,8 @@ pub struct World {
     pub ingress: Arc<ShmRegion>,
     /// The loop's counters.
     pub stats: Stats,
+    /// What the loop holds.
+    pub gauges: Gauges,
 }
 
 impl World {
@@ -59,6 +61,7 @@ impl World {
         let (control, dataplane_end) = channel();
         let (rules, rules_end) = rules_link(Box::default());
         let stats = Stats::default();
+        let gauges = Gauges::default();
         let runtime: Vec<_> = (0..cores)
             .map(|n| RuntimeCore {
                 core: CoreId(n),
@@ -74,6 +77,7 @@ impl World {
             effects,
             clock: Clock::calibrate(),
             stats: stats.clone(),
+            gauges: gauges.clone(),
             idle: Idle::Spin,
         });
         World {
@@ -82,6 +86,7 @@ impl World {
             rules,
             ingress,
             stats,
+            gauges,
         }
     }
 
@@ -190,6 +195,15 @@ impl World {
     /// The header of a received packet.
     pub fn rx_hdr(&self, payload: u64) -> rx_net_hdr {
         super::peer::rx_hdr(&self.ingress, payload)
+    }
+
+    /// Turns the loop until it has looked at its gauges again, and reads one.
+    pub fn held(&mut self, gauge: Held) -> u64 {
+        let turn = self.dataplane.gauge_turn();
+        while self.dataplane.gauge_turn() == turn {
+            self.turns(1);
+        }
+        self.gauges.held.get(gauge)
     }
 
     /// A count.

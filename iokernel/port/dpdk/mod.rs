@@ -198,11 +198,6 @@ impl Dpdk {
         self.mapper.0.clone()
     }
 
-    /// Ingress buffers that neither the device nor a frame holds.
-    pub fn free_buffers(&self) -> u32 {
-        self.rx.available()
-    }
-
     /// Drops a received mbuf of which no frame can be made.
     #[cold]
     fn drop_unusable(&mut self, mbuf: *mut sys::rte_mbuf) {
@@ -273,6 +268,10 @@ impl Port for Dpdk {
 
     fn tx_reap(&mut self) {
         self.tx.reap();
+    }
+
+    fn free_buffers(&self) -> u32 {
+        self.rx.available()
     }
 
     fn stats(&self) -> PortStats {
