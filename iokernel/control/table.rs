@@ -22,6 +22,7 @@ use super::error::RegistrationError;
 use super::messages::MAX_PROCS;
 use super::sigbus::Guard;
 use super::socket::Peer;
+use super::sysv;
 
 /// Guaranteed cores promised so far.
 #[derive(Debug)]
@@ -75,6 +76,27 @@ pub(crate) struct Tenant {
     pub(super) guard: Guard,
     shmid: i32,
     _reservation: Reservation,
+}
+
+impl Tenant {
+    /// Removes the segment's name if nobody but us maps it, so that the runtime is gone, or
+    /// if it is `broken`, whatever it still does; its own mapping stays. To be called while
+    /// the region is mapped, so that the id is still this segment's.
+    ///
+    /// An unmodified runtime never removes its segment: each that ends would leave
+    /// gigabytes of huge pages behind wherever `kernel.shm_rmid_forced` is not set.
+    pub(crate) fn remove_segment(&self, broken: bool) {
+        // Where the guard put pages, the kernel counts our mapping not once.
+        let only_ours = || {
+            !self.guard.hit() && sysv::info(self.shmid).is_ok_and(|segment| segment.attached == 1)
+        };
+        if (broken || only_ours())
+            && let Err(e) = sysv::remove(self.shmid)
+            && !matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EIDRM))
+        {
+            log::debug!("segment {} cannot be removed: {e}", self.shmid);
+        }
+    }
 }
 
 #[derive(Debug, Default)]

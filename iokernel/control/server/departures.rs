@@ -67,6 +67,10 @@ impl Server {
         let tenant = tenant.expect("the dataplane returns each runtime once");
         let _ = epoll::delete(&self.epoll, &tenant.connection);
         self.release_threads(&proc, reason);
+        tenant.remove_segment(matches!(
+            reason,
+            DetachReason::Fault(_) | DetachReason::ThreadGone { .. }
+        ));
         // The guard goes before the region that it guards.
         drop(tenant);
         self.config.directory.leave(proc.id);

@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use rustix::net::SendFlags;
 
 use super::harness::{Harness, config};
+use crate::abi::shm::ShmRegion;
 use crate::control::messages::{DetachReason, channel};
 use crate::control::test_runtime::{
     TestRuntime, alone, gettid, is_closed, private_namespaces, take_away,
 };
-use crate::control::{Fault, Server, kthreads};
+use crate::control::{Fault, Server, kthreads, sysv};
 use crate::ids::KthreadIdx;
 use crate::stats::SteerCounter;
 use crate::testing::skip;
@@ -45,6 +46,35 @@ fn departures_leave_nothing_behind() {
         });
     }
     assert_eq!((fds(), segments()), before);
+}
+
+#[test]
+fn segments_of_runtimes_that_are_gone_or_broken_go() {
+    let Some(mut h) = Harness::start(4) else {
+        return;
+    };
+    // Alive, then gone: it maps its region no more.
+    let mut runtime = TestRuntime::new(1);
+    for _ in 0..2 {
+        let connection = runtime.register();
+        h.until_attached(1);
+        drop(connection);
+        h.until_attached(0);
+    }
+    let connection = runtime.register();
+    h.until_attached(1);
+    runtime.region = ShmRegion::private(4096).unwrap();
+    drop(connection);
+    h.until_attached(0);
+    let removed = |r: &TestRuntime| sysv::find(r.key.cast_signed()).is_err();
+    h.until("its segment is removed", |_| removed(&runtime));
+    // Alive, and detached for a fault.
+    let runtime = TestRuntime::new(1);
+    let _connection = runtime.register();
+    h.until_attached(1);
+    h.give_back(h.procs[0].id, DetachReason::Fault(FAULT));
+    h.until("its segment is removed", |_| removed(&runtime));
+    assert_eq!(runtime.header().thread_count, 1, "its own mapping stays");
 }
 
 #[test]
