@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 const HEADERS: &str = "../c-headers";
 /// What every C runtime is made of besides its own file.
 const SHARED: &[&str] = &[
-    "main", "region", "kthread", "packets", "frame", "tcp", "flows",
+    "main", "region", "kthread", "packets", "frame", "tcp", "flows", "point",
 ];
 /// The C runtimes.
-const RUNTIMES: &[&str] = &["echo", "parker", "burner", "listener", "sender"];
+const RUNTIMES: &[&str] = &["echo", "parker", "burner", "listener", "sender", "victim"];
 
 fn main() {
     println!("cargo::rerun-if-changed={HEADERS}");

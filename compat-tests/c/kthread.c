@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "librt.h"
+#include "point.h"
 
 /* Parks with a payload that one run can keep account of. */
 #define MAX_PARK_RECORDS	(1u << 20)
@@ -121,6 +122,7 @@ static void wait_for_core(struct kthread *k)
 		preempted = 0;
 	}
 	rt_count(k, RT_wakes);
+	rt_point(RT_AT_woken);
 	if (!atomic_exchange(&rt->attached, true) && k->idx != 0)
 		rt_count(k, RT_bad_first_wake);
 	if (value < 1 || value > NCPU) {
@@ -144,9 +146,11 @@ static void park(struct kthread *k, uint64_t cmd, uint64_t payload)
 	core_release(k);
 	atomic_store(&k->stolen_from, false);
 	atomic_store(&k->running, false);
+	rt_point(RT_AT_parking);
 	/* The I/O kernel always drains it, unless it is gone: then wait for the end. */
 	while (!lrpc_produce(&k->txcmdq, cmd, payload))
 		sched_yield();
+	rt_point(RT_AT_parked);
 	wait_for_core(k);
 }
 
@@ -183,6 +187,7 @@ void rt_park_joinable(struct kthread *k)
 
 void rt_park_preempted(struct kthread *k)
 {
+	rt_point(RT_AT_preempted);
 	preempted = 0;
 	rt_count(k, RT_preempts);
 	rt_park_joinable(k);

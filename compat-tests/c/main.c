@@ -17,6 +17,7 @@
 
 #include "frame.h"
 #include "librt.h"
+#include "point.h"
 
 /* How often the main thread looks at clock and flags. */
 #define TICK_MS		10
@@ -119,7 +120,7 @@ static bool common_option(struct rt_config *c, const char *name, const char *val
 	else if (!strcmp(name, "core-map"))
 		c->core_map = value;
 	else
-		return false;
+		return rt_point_option(name, value);
 	return true;
 }
 

@@ -13,6 +13,7 @@
 
 #include "frame.h"
 #include "librt.h"
+#include "point.h"
 
 enum buf_state { BUF_FREE, BUF_TAKEN, BUF_SENT };
 
@@ -103,7 +104,9 @@ bool rt_tx_send(struct kthread *k, uint8_t *frame, uint32_t len, uint32_t olflag
 	e->nr_sent++;
 	pthread_mutex_unlock(&e->lock);
 
+	rt_point(RT_AT_sending);
 	if (lrpc_produce(&k->txpktq, TXPKT_NET_XMIT, rt_shmptr(k->rt, hdr))) {
+		rt_point(RT_AT_sent);
 		rt_count(k, RT_tx_frames);
 		return true;
 	}
@@ -222,6 +225,7 @@ static void received(struct kthread *k, uint64_t at)
 	}
 	rt_count(k, RT_rx_frames);
 	rt_add(k, RT_rx_bytes, f.len);
+	rt_point(RT_AT_frame);
 	if (!check_frame(k, &f) || k->rt->prog->on_frame(k, &f))
 		rt_complete(k, f.completion_data);
 }

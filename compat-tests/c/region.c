@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "librt.h"
+#include "point.h"
 
 #define LINE		64
 #define SMALL_PAGE	4096
@@ -135,6 +136,7 @@ void rt_region_setup(struct rt *rt)
 		rt_die("no ingress region: %s (is the I/O kernel running?)", strerror(errno));
 	}
 	rt->ingress = attach(ingress, "ingress region");
+	rt_point(RT_AT_region);
 }
 
 void rt_region_forget(struct rt *rt)
@@ -147,6 +149,17 @@ static void write_all(int fd, const void *p, size_t len)
 {
 	if (write(fd, p, len) != (ssize_t)len)
 		rt_die("registration: %s", strerror(errno));
+}
+
+/* Dies in the middle if told to. */
+static void send_number(int fd, const void *p, size_t len, enum rt_point half, enum rt_point whole)
+{
+	if (rt_dies_at(half)) {
+		write_all(fd, p, len / 2);
+		rt_point(half);
+	}
+	write_all(fd, p, len);
+	rt_point(whole);
 }
 
 static void send_eventfds(struct rt *rt)
@@ -196,7 +209,9 @@ void rt_register(struct rt *rt)
 		rt_region_forget(rt);
 		rt_die("cannot connect to the I/O kernel: %s", strerror(errno));
 	}
-	write_all(rt->sock, &rt->key, sizeof(rt->key));
-	write_all(rt->sock, &len, sizeof(len));
+	rt_point(RT_AT_connected);
+	send_number(rt->sock, &rt->key, sizeof(rt->key), RT_AT_half_key, RT_AT_key);
+	send_number(rt->sock, &len, sizeof(len), RT_AT_half_length, RT_AT_length);
 	send_eventfds(rt);
+	rt_point(RT_AT_registered);
 }

@@ -148,6 +148,30 @@ impl Child {
         let _ = unsafe { libc::kill(pid, signal) };
     }
 
+    /// Sends a signal to one of its threads, if it is still there.
+    pub fn signal_thread(&mut self, tid: i32, signal: i32) {
+        if self.try_status().is_some() {
+            return;
+        }
+        let pid = i32::try_from(self.pid()).expect("process ids are small");
+        #[allow(unsafe_code, reason = "std knows no threads of others")]
+        // SAFETY: plain system call. The child is not yet waited for, so its id is its own,
+        // and the kernel checks that the thread is one of it.
+        let _ = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) };
+    }
+
+    /// Sends a signal to its process group, which must be its own.
+    pub fn signal_group(&mut self, signal: i32) {
+        if self.try_status().is_some() {
+            return;
+        }
+        let pid = i32::try_from(self.pid()).expect("process ids are small");
+        #[allow(unsafe_code, reason = "std knows no process groups")]
+        // SAFETY: plain system call. The child is not yet waited for, so its id is its own,
+        // and that of no other's group.
+        let _ = unsafe { libc::kill(-pid, signal) };
+    }
+
     /// Its exit status, if it has ended.
     pub fn try_status(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {

@@ -108,6 +108,12 @@ impl Daemon {
         self.child.lines().join("\n")
     }
 
+    /// The last lines that it logged.
+    pub fn log_tail(&self, lines: usize) -> String {
+        let all = self.child.lines();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
     /// Waits until it logs a line with `text` in it.
     ///
     /// # Panics

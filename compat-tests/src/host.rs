@@ -108,6 +108,11 @@ impl Host {
     /// A daemon on one end of a veth pair by `net_af_packet`, and Linux, with
     /// the address 10.0.255.1/16, at the other.
     pub fn veth(case: &str) -> Option<(Host, Peer)> {
+        Host::veth_with(case, &["--virtual-cores", "4"])
+    }
+
+    /// The same with these options in place of four cores to give.
+    pub fn veth_with(case: &str, options: &[&str]) -> Option<(Host, Peer)> {
         let turn = Turn::take();
         if let Err(why) = veth::possible() {
             skip(case, &why);
@@ -115,7 +120,7 @@ impl Host {
         }
         let mut host = Host::bare(case, turn)?;
         let peer = Peer::connect(&host.space);
-        host.use_dpdk(veth::HOST_END, &["--virtual-cores", "4"]);
+        host.use_dpdk(veth::HOST_END, options);
         host.start_daemon();
         Some((host, peer))
     }
@@ -148,6 +153,14 @@ impl Host {
     /// When it was stopped.
     pub fn daemon(&mut self) -> &mut Daemon {
         self.daemon.as_mut().expect("the daemon is running")
+    }
+
+    /// The running daemon's process id.
+    ///
+    /// # Panics
+    /// When it was stopped.
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon.as_ref().expect("the daemon is running").pid()
     }
 
     /// Ends the daemon as an operator does, for its log. It must exit with 0, also

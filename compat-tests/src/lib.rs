@@ -27,6 +27,7 @@ pub mod daemon;
 pub mod host;
 pub mod namespace;
 pub mod runtime;
+pub mod storm;
 pub mod upstream;
 pub mod veth;
 

@@ -1,5 +1,6 @@
 //! Our C runtimes: what to start, what runs, what it reported.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -37,6 +38,7 @@ pub struct Runtime {
     number: u16,
     args: Vec<String>,
     huge: Option<bool>,
+    group: Option<i32>,
 }
 
 /// The MAC address of runtime `n`.
@@ -58,6 +60,7 @@ impl Runtime {
             number,
             args: Vec::new(),
             huge: None,
+            group: None,
         };
         runtime
             .set("mac", mac(number))
@@ -88,6 +91,18 @@ impl Runtime {
     /// Goes through every way of parking.
     pub fn parker(number: u16) -> Runtime {
         Runtime::new("parker", number)
+    }
+
+    /// Busy in every way, to be killed.
+    pub fn victim(number: u16) -> Runtime {
+        Runtime::new("victim", number)
+    }
+
+    /// Puts it into a process group: `leader`'s, or, with 0, one of its own.
+    #[must_use]
+    pub fn group(mut self, leader: u32) -> Runtime {
+        self.group = Some(leader.cast_signed());
+        self
     }
 
     /// Sets any option of the program (its source says which there are).
@@ -153,6 +168,9 @@ impl Runtime {
         let name = format!("{} {}", self.program, self.number);
         let mut command = space.command(&path);
         command.args(&self.args).args(["--pages", pages]);
+        if let Some(group) = self.group {
+            command.process_group(group);
+        }
         let child = Child::spawn(name, &mut command)
             .unwrap_or_else(|e| panic!("cannot run {}: {e}", path.display()));
         Running { child }
@@ -186,6 +204,16 @@ impl Running {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.pid()
+    }
+
+    /// Its exit status, if it has ended.
+    pub fn try_status(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_status()
+    }
+
+    /// True if the I/O kernel has woken it, as far as it has said so.
+    pub fn said_attached(&self) -> bool {
+        self.child.lines().iter().any(|line| line == "attached")
     }
 
     /// Waits until it writes the line `text`.
@@ -222,6 +250,30 @@ impl Running {
     /// Kills it, like `kill -9`.
     pub fn kill(mut self) {
         self.child.kill();
+    }
+
+    /// Kills it by a signal to its youngest thread, a kthread if it has one by now.
+    pub fn kill_by_thread(mut self) {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        let tids = threads.into_iter().flatten().flatten();
+        let youngest = tids
+            .filter_map(|t| t.file_name().to_str()?.parse::<i32>().ok())
+            .max();
+        if let Some(tid) = youngest {
+            self.child.signal_thread(tid, libc::SIGKILL);
+        }
+        self.wait_killed();
+    }
+
+    /// Kills it and all others of its process group.
+    pub fn kill_group(mut self) {
+        self.child.signal_group(libc::SIGKILL);
+        self.wait_killed();
+    }
+
+    /// Waits for its end, of which it gives no report.
+    pub fn wait_killed(mut self) {
+        self.child.wait();
     }
 }
 
