@@ -81,10 +81,7 @@ impl Death {
 
     /// True if a victim that died of it had been woken, whatever it said.
     pub fn proves_attached(&self) -> bool {
-        let (Death::At { point, .. } | Death::ThreadThenAll { point, .. }) = self else {
-            return false;
-        };
-        !POINTS[..BEFORE_ATTACHED].contains(point)
+        matches!(self, Death::At { point, .. } if !POINTS[..BEFORE_ATTACHED].contains(point))
     }
 }
 

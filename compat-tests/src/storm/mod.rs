@@ -35,6 +35,8 @@ pub const VICTIMS: [u16; 2] = [100, 101];
 /// How long a victim may take to come to the point where it dies; then it is killed there
 /// where it is.
 const POINT_PATIENCE: Duration = Duration::from_secs(1);
+/// By then most victims are registered and woken.
+const REGISTERED: Duration = Duration::from_millis(20);
 /// Growth of the daemon's own memory that is no leak: what allocator and page tables keep.
 const MEMORY_SLACK_KIB: u64 = 16 << 10;
 /// Free huge pages from which on some victims' regions are made of them.
@@ -115,9 +117,9 @@ impl<T: Traffic> Storm<T> {
             }
             Death::ThreadThenAll { point, later } => {
                 let runtime = runtime.set("die-at", point).set("die-how", "exit");
-                let victim = self.host.start(runtime);
-                std::thread::sleep(Duration::from_micros(later));
-                self.attached.insert(victim.pid());
+                let victim = self.host.spawn(runtime);
+                std::thread::sleep(REGISTERED + Duration::from_micros(later));
+                self.note_if_attached(&victim);
                 victim.kill();
             }
             Death::Outside { after, thread } => {
