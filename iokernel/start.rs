@@ -184,8 +184,15 @@ fn serve<P: Port>(
         park_cpus: vec![cores.park_cpu.0],
         watch: Some(Box::new({
             let watch = watch.clone();
+            let (mut clock, mut last) = (clock, clock.ticks());
             move || {
-                if watch.check(clock.now()) {
+                // As the polling loop does with its own.
+                let now = clock.ticks();
+                if now < last {
+                    clock.set_back(last, now);
+                }
+                last = now;
+                if watch.check(clock.at(now)) {
                     watch.interrupt();
                 }
             }

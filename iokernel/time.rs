@@ -68,10 +68,30 @@ impl Clock {
         }
     }
 
-    /// The time at `at`.
+    /// The counter went back from `last` to `now`, as it may where a machine was suspended or
+    /// moved: time goes on from where it was.
+    #[cold]
+    pub fn set_back(&mut self, last: Ticks, now: Ticks) {
+        let by = last.0.saturating_sub(now.0);
+        self.base = self.base.wrapping_sub(by);
+    }
+
+    /// The clock as it was while its counter was ahead of what it is now.
+    #[cfg(test)]
+    pub(crate) fn ahead(mut self, by: u64) -> Clock {
+        self.base += by;
+        self
+    }
+
+    /// The time at `at`; zero before the calibration.
     #[inline]
     pub fn at(&self, at: Ticks) -> Micros {
-        let since = at.0.saturating_sub(self.base);
+        // The base may lie before the counter's zero (set_back).
+        let since =
+            at.0.wrapping_sub(self.base)
+                .cast_signed()
+                .max(0)
+                .cast_unsigned();
         #[allow(clippy::cast_possible_truncation, reason = "58 years fit")]
         Micros(((u128::from(since) * u128::from(self.scale)) >> 32) as u64)
     }
@@ -139,6 +159,25 @@ mod tests {
             assert_eq!(time, ticks, "try {calm} was calm");
             assert_eq!(reads.get(), 3 * READINGS as u64);
         }
+    }
+
+    #[test]
+    fn time_goes_on_when_the_counter_goes_back() {
+        let mut clock = Clock {
+            base: 5_000_000,
+            // A thousand ticks a microsecond.
+            scale: (1 << 32) / 1000,
+            ticks_per_us: 1000.0,
+        };
+        let last = Ticks(9_000_000);
+        let before = clock.at(last);
+        // To zero, as after a sleep: the base is then negative.
+        clock.set_back(last, Ticks(0));
+        assert_eq!(clock.at(Ticks(0)), before);
+        assert_eq!(clock.at(Ticks(1_000_000)).0, before.0 + 1000);
+        // Nothing is before the calibration.
+        clock.base = 5_000_000;
+        assert_eq!(clock.at(Ticks(7)), Micros(0));
     }
 
     #[test]

@@ -28,22 +28,40 @@ impl Effects {
         Effects::new(WakeWatch::new(), Box::default())
     }
 
-    /// Pins if asked to, and wakes.
+    /// Lets a kthread run on the core's CPU only. False if that cannot be had: a CPU that
+    /// went offline is no runtime's fault, and the kthread runs where it may.
     ///
     /// # Errors
-    /// Why the runtime is to be detached: a thread that is gone, an eventfd that blocks.
+    /// Why the runtime is to be detached: a thread that is gone.
+    pub fn pin(
+        &self,
+        proc: &Proc,
+        kthread: KthreadIdx,
+        core: CoreId,
+    ) -> Result<bool, DetachReason> {
+        let k = &proc.kthreads[kthread.index()];
+        let Some(cpu) = self.cpus.get(core.index()) else {
+            return Ok(true);
+        };
+        match executor::pin(thread(proc, k), *cpu) {
+            Ok(()) => Ok(true),
+            Err(EffectError::NoCpu) => Ok(false),
+            Err(e) => Err(blame(e, kthread, k, "pinning it")),
+        }
+    }
+
+    /// Wakes a kthread and tells it its core.
+    ///
+    /// # Errors
+    /// Why the runtime is to be detached: an eventfd that blocks.
     pub fn wake(
         &self,
         proc: &Proc,
         kthread: KthreadIdx,
         core: CoreId,
-        pin: bool,
         now: Micros,
     ) -> Result<(), DetachReason> {
         let k = &proc.kthreads[kthread.index()];
-        if pin && let Some(cpu) = self.cpus.get(core.index()) {
-            executor::pin(thread(proc, k), *cpu).map_err(|e| blame(e, kthread, k, "pinning it"))?;
-        }
         executor::wake(&self.watch, k.park_efd.as_fd(), core, now)
             .map_err(|e| blame(e, kthread, k, "waking it"))
     }
@@ -74,6 +92,12 @@ fn blame(error: EffectError, kthread: KthreadIdx, k: &Kthread, what: &'static st
             return DetachReason::ThreadGone { kthread, tid };
         }
         EffectError::EfdBlocked => Fault::WakeBlocked { kthread },
+        // Only pin() gives it, and does not blame it.
+        EffectError::NoCpu => Fault::Os {
+            kthread,
+            what,
+            errno: libc::EINVAL,
+        },
         EffectError::Other(errno) => Fault::Os {
             kthread,
             what,

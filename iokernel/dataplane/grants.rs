@@ -158,10 +158,19 @@ impl<P: Port> Dataplane<P> {
         if proc.notes.failed {
             return;
         }
+        if pin {
+            match self.effects.pin(proc, kthread, core) {
+                Ok(true) => self.stats.add(Counter::Pins, 1),
+                Ok(false) => {
+                    self.stats.add(Counter::PinsFailed, 1);
+                    self.arbiter.pin_failed(slot, kthread);
+                }
+                Err(reason) => return self.fail(slot, reason),
+            }
+        }
         self.stats.add(Counter::Wakes, 1);
-        self.stats.add(Counter::Pins, u64::from(pin));
         let now = self.clock.now();
-        if let Err(reason) = self.effects.wake(proc, kthread, core, pin, now) {
+        if let Err(reason) = self.effects.wake(proc, kthread, core, now) {
             self.fail(slot, reason);
         }
     }

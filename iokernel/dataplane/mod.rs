@@ -163,6 +163,8 @@ pub struct Dataplane<P> {
     completed: Box<completions::Completed>,
     freed: arrayvec::ArrayVec<BufIdx, FREED>,
     next_adjust: Ticks,
+    /// The counter at the last turn.
+    last_turn: Ticks,
     adjust_ticks: u64,
     unheard: u32,
 }
@@ -224,6 +226,7 @@ impl<P: Port> Dataplane<P> {
             completed: Box::default(),
             freed: arrayvec::ArrayVec::new(),
             next_adjust: clock.ticks(),
+            last_turn: Ticks(0),
             adjust_ticks: clock.span(ADJUST_INTERVAL),
             unheard: 0,
         }
@@ -257,6 +260,10 @@ impl<P: Port> Dataplane<P> {
             }
         }
         let now = self.clock.ticks();
+        if now < self.last_turn {
+            self.clock_went_back(now);
+        }
+        self.last_turn = now;
         if now >= self.next_adjust {
             self.next_adjust = Ticks(now.0 + self.adjust_ticks);
             let now = self.clock.at(now);
@@ -277,6 +284,14 @@ impl<P: Port> Dataplane<P> {
             self.detach_failed();
         }
         worked
+    }
+
+    /// Times that were set stay as far away as they were; the arbiter's round is due.
+    #[cold]
+    fn clock_went_back(&mut self, now: Ticks) {
+        self.clock.set_back(self.last_turn, now);
+        self.next_adjust = now;
+        self.stats.add(Counter::ClockSetBack, 1);
     }
 
     /// The port.

@@ -1,5 +1,6 @@
 //! The loop against runtimes in the same process.
 
+mod faults;
 mod hoarders;
 mod joins;
 mod sending;

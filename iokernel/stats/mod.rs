@@ -126,6 +126,11 @@ counters! {
     ParksRefused = "PARKS_REFUSED",
     /// Kthreads moved to another CPU before a wake.
     Pins = "PINS",
+    /// Kthreads woken where they were, because the core's CPU could not be had (offline, or
+    /// not in their cpuset).
+    PinsFailed = "PINS_FAILED",
+    /// Times that the processor's counter went back, as it may where a machine sleeps or moves.
+    ClockSetBack = "CLOCK_SET_BACK",
     /// Runtimes attached.
     Attached = "ATTACHED",
     /// Runtimes detached, for whatever reason.

@@ -52,7 +52,15 @@ impl World {
     /// # Panics
     /// When the machine has no memory left.
     pub fn pinned(cores: u16) -> World {
-        let cpus = vec![CpuId(0); cores.into()];
+        World::on(CpuId(0), cores)
+    }
+
+    /// The same, with every core on `cpu`, which need not be there.
+    ///
+    /// # Panics
+    /// When the machine has no memory left.
+    pub fn on(cpu: CpuId, cores: u16) -> World {
+        let cpus = vec![cpu; cores.into()];
         World::with(cores, Effects::new(WakeWatch::new(), cpus.into()))
     }
 

@@ -43,6 +43,9 @@ pub enum EffectError {
     /// kthread was not woken.
     #[error("the park eventfd is full, or not blocking")]
     EfdBlocked,
+    /// The CPU cannot be had: it is offline, or not in the thread's cpuset any more.
+    #[error("the CPU cannot be had")]
+    NoCpu,
     /// Anything else.
     #[error("error {0}")]
     Other(i32),
@@ -72,7 +75,8 @@ pub fn thread_pidfd(tid: i32) -> Option<OwnedFd> {
 ///
 /// # Errors
 /// [`EffectError::ThreadGone`] if it no longer lives. (It may end between the
-/// look and the pinning; the id is not reused that soon.)
+/// look and the pinning; the id is not reused that soon.) [`EffectError::NoCpu`] if the
+/// kernel does not let it run there; it then runs where it may.
 ///
 /// *Source:* cores.c, `cores_pin_thread`.
 pub fn pin(thread: Thread<'_>, cpu: CpuId) -> Result<(), EffectError> {
@@ -80,8 +84,10 @@ pub fn pin(thread: Thread<'_>, cpu: CpuId) -> Result<(), EffectError> {
     let mut set = CpuSet::new();
     set.set(cpu.index());
     let tid = rustix::process::Pid::from_raw(thread.tid).ok_or(EffectError::ThreadGone)?;
-    rustix::thread::sched_setaffinity(Some(tid), &set)?;
-    Ok(())
+    match rustix::thread::sched_setaffinity(Some(tid), &set) {
+        Err(Errno::INVAL) => Err(EffectError::NoCpu),
+        result => Ok(result?),
+    }
 }
 
 /// Wakes the kthread that is blocked on `park_efd`, and tells it its core.

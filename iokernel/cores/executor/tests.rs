@@ -78,6 +78,20 @@ fn pin_moves_a_thread_to_one_cpu() {
 }
 
 #[test]
+fn a_cpu_that_is_not_there_is_told_apart_from_a_thread_that_is_not() {
+    let (tid, stop, thread) = sleeper();
+    let pid = rustix::process::Pid::from_raw(tid);
+    let before = rustix::thread::sched_getaffinity(pid).unwrap();
+    for name in names(tid, thread_pidfd(tid).as_ref()) {
+        // The last that a set has room for: no machine of ours has so many.
+        assert_eq!(pin(name, CpuId(1023)), Err(EffectError::NoCpu));
+    }
+    assert_eq!(rustix::thread::sched_getaffinity(pid).unwrap(), before);
+    drop(stop);
+    thread.join().unwrap();
+}
+
+#[test]
 fn a_dead_thread_is_reported_as_gone() {
     let (tid, stop, thread) = sleeper();
     let pidfd = thread_pidfd(tid);
