@@ -128,6 +128,8 @@ pub struct Server {
     arrivals: TokenBucket,
     departures: TokenBucket,
     accept_errors: TokenBucket,
+    /// For kthreads that cannot be pinned where parked ones are.
+    unparked: TokenBucket,
 }
 
 /// Stops the daemon when the control thread ends, in a panic above all: without it
@@ -188,6 +190,7 @@ impl Server {
             arrivals: bucket(),
             departures: bucket(),
             accept_errors: bucket(),
+            unparked: bucket(),
         }
     }
 

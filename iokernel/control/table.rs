@@ -13,6 +13,8 @@ use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::ids::{Mac, ProcId, ProcSlot};
 use crate::proc::Proc;
 use crate::steering::ProcSteering;
@@ -153,6 +155,23 @@ impl Table {
     /// True while somebody is leaving.
     pub(crate) fn any_leaving(&self) -> bool {
         self.tenants().any(|tenant| tenant.leaving)
+    }
+
+    /// Tenants whose connection has hung up, or holds what it never should, and that are not
+    /// leaving yet. One system call, whatever their number.
+    pub(crate) fn hung_up(&self) -> Vec<ProcId> {
+        let staying: Vec<&Tenant> = self.tenants().filter(|tenant| !tenant.leaving).collect();
+        let flags = PollFlags::IN | PollFlags::RDHUP;
+        let mut fds: Vec<PollFd<'_>> = staying
+            .iter()
+            .map(|tenant| PollFd::new(&tenant.connection, flags))
+            .collect();
+        // Interrupted or not: the next round hears them.
+        let _ = poll(&mut fds, Some(&Timespec::default()));
+        let gone = fds.iter().zip(&staying);
+        gone.filter(|(fd, _)| !fd.revents().is_empty())
+            .map(|(_, tenant)| tenant.id)
+            .collect()
     }
 
     /// What keeps this candidate out now, if anything does.

@@ -105,7 +105,13 @@ impl Server {
 
     /// Admits a candidate, lets it wait for a departure, or refuses it.
     fn consider(&mut self, number: u32, candidate: Candidate, until: Instant) {
-        match self.table.conflict(&candidate) {
+        let mut conflict = self.table.conflict(&candidate);
+        // Who stands in its way may have hung up since this round began: a connection that
+        // is accepted may be younger than the round's events.
+        if conflict.as_ref().is_some_and(|c| !c.passing) && self.depart_hung_up() {
+            conflict = self.table.conflict(&candidate);
+        }
+        match conflict {
             None => self.admit(candidate),
             Some(conflict) if conflict.passing && Instant::now() < until => {
                 self.waiting.insert(number, (candidate, until));
@@ -124,12 +130,19 @@ impl Server {
     ///
     /// *Source:* C: iokernel/cores.c, `cores_init_proc`.
     fn admit(&mut self, candidate: Candidate) {
-        if let Some(park) = &self.park {
+        if let Some(park) = self.park {
             for (index, tid) in candidate.tids().enumerate() {
-                if let Err(error) = kthreads::pin(tid, park) {
-                    let error = KthreadError::Pin { tid, error };
-                    let error = RegistrationError::Kthread { index, error };
-                    return self.refuse(candidate.peer, &error);
+                match kthreads::pin(tid, &park) {
+                    Ok(()) => {}
+                    // The CPU went offline, or left its cpuset: it waits where it is.
+                    Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+                        self.warn_of_park_cpu(candidate.peer, tid);
+                    }
+                    Err(error) => {
+                        let error = KthreadError::Pin { tid, error };
+                        let error = RegistrationError::Kthread { index, error };
+                        return self.refuse(candidate.peer, &error);
+                    }
                 }
             }
         }
@@ -170,6 +183,19 @@ impl Server {
         }
         self.config.directory.enter(&proc);
         self.send(ToDataplane::Attach(proc));
+    }
+
+    fn warn_of_park_cpu(&mut self, who: Peer, tid: i32) {
+        if let Some(more) = self.unparked.take(Instant::now()) {
+            log::warn!(
+                "pid {} (uid {}): kthread {tid} may not run on the CPUs {:?} of parked kthreads, \
+                 and waits where it is: are they online, and in its cpuset?{}",
+                who.pid,
+                who.uid,
+                self.config.park_cpus,
+                Suppressed(more)
+            );
+        }
     }
 
     /// When all places are taken, the oldest registration gives way.
@@ -239,8 +265,39 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::test_runtime::{connect, private_namespaces};
+    use crate::control::test_runtime::{TestRuntime, connect, private_namespaces};
     use crate::control::tests::harness::config;
+
+    #[test]
+    fn a_successor_that_is_accepted_with_its_predecessors_hang_up_unheard_is_not_refused() {
+        if !private_namespaces() {
+            return;
+        }
+        let (config, mut dataplane) = config(4);
+        config.socket.listen().unwrap();
+        let stats = config.stats.clone();
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        let everywhere = rustix::thread::sched_getaffinity(None).unwrap();
+        let mut server = Server::new(config, epoll, everywhere);
+        let runtime = TestRuntime::new(1);
+        let first = runtime.register();
+        server.accept();
+        assert_eq!(stats.admitted.load(Ordering::Relaxed), 1);
+        // While it lives, nobody gets its address.
+        let rival = runtime.register();
+        server.accept();
+        assert_eq!(stats.refused.load(Ordering::Relaxed), 1);
+        drop((first, rival));
+        let _second = runtime.register();
+        server.accept();
+        assert_eq!(stats.refused.load(Ordering::Relaxed), 1);
+        assert_eq!(server.waiting.len(), 1, "it waits for the departure");
+        let mut sent = || dataplane.from_control.pop().unwrap();
+        let ToDataplane::Attach(proc) = sent() else {
+            panic!("nobody was admitted");
+        };
+        assert!(matches!(sent(), ToDataplane::Detach(id) if id == proc.id));
+    }
 
     #[test]
     fn a_storm_of_connections_is_taken_a_few_at_a_time_and_the_watch_goes_on() {

@@ -30,6 +30,16 @@ impl Server {
         self.send(ToDataplane::Detach(id));
     }
 
+    /// Runtimes that hung up, whether the kernel's events were looked at or not. True if
+    /// there were any.
+    pub(super) fn depart_hung_up(&mut self) -> bool {
+        let gone = self.table.hung_up();
+        for id in &gone {
+            self.depart(*id);
+        }
+        !gone.is_empty()
+    }
+
     /// Runtimes that took pages of their region away.
     pub(super) fn depart_broken(&mut self) {
         let broken = |t: &&Tenant| t.guard.hit() && !t.leaving;
