@@ -236,6 +236,22 @@ impl Drop for Child {
     }
 }
 
+/// Lets a thread run on every CPU, as the kernel does when the only one it may run on goes
+/// offline.
+///
+/// # Panics
+/// When the kernel does not let us.
+pub fn run_anywhere(tid: i32) {
+    #[allow(unsafe_code, reason = "std knows no affinity")]
+    // SAFETY: all-zero is an empty cpu_set_t; CPU_SET writes within it; the call reads it.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        (0..1024).for_each(|cpu| libc::CPU_SET(cpu, &mut set));
+        libc::sched_setaffinity(tid, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
 /// Waits until `condition` holds.
 ///
 /// # Panics

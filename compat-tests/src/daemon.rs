@@ -145,6 +145,11 @@ impl Daemon {
         self.child.wait()
     }
 
+    /// Sends it a signal.
+    pub fn signal(&mut self, signal: i32) {
+        self.child.signal(signal);
+    }
+
     /// Kills it, like `kill -9`.
     pub fn kill(&mut self) {
         self.child.kill();

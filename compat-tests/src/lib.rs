@@ -23,10 +23,12 @@
 pub mod c_view;
 pub mod child;
 pub mod counters;
+pub mod cpuset;
 pub mod daemon;
 pub mod host;
 pub mod namespace;
 pub mod runtime;
+pub mod stopped;
 pub mod storm;
 pub mod upstream;
 pub mod veth;

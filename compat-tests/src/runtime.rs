@@ -241,6 +241,12 @@ impl Running {
         }
     }
 
+    /// Lets it come to an end without a report: its exit status, and what it said.
+    pub fn ended(mut self) -> (std::process::ExitStatus, String) {
+        let status = self.child.wait();
+        (status, self.child.lines().join("\n"))
+    }
+
     /// Asks it to end, for its report.
     pub fn stop(mut self) -> Report {
         self.child.signal(libc::SIGTERM);
