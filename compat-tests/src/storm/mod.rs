@@ -140,7 +140,8 @@ impl<T: Traffic> Storm<T> {
                 self.note_if_attached(&victim);
                 self.note_if_attached(&second);
                 victim.kill_group();
-                second.wait_killed();
+                // Nothing to be done, unless the first had ended before.
+                second.kill();
             }
         }
     }
