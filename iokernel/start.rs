@@ -156,6 +156,7 @@ fn serve<P: Port>(
     let gauges = Gauges::default();
     let control_stats = Arc::new(ControlStats::default());
     let watch = WakeWatch::new();
+    let reasons = control_stats.reasons.clone();
     let directory = Directory::default();
     let (control_end, dataplane_end) = channel();
     let (link, rules_end) = rules_link(RuleSet::build(config.rules.iter().map(RuleSpec::rule))?);
@@ -229,6 +230,7 @@ fn serve<P: Port>(
         anyhow::bail!("the admin thread panicked");
     }
     let counts = stats.non_zero().chain(gauges.port.non_zero());
+    let counts = counts.chain(reasons.non_zero());
     for (label, count) in counts.chain(directory.totals().non_zero()) {
         log::info!("stats: {label} {count}");
     }

@@ -18,7 +18,9 @@ use crate::control::rate_limit::{Suppressed, TokenBucket};
 use crate::control::socket::{Peer, peer};
 use crate::control::{ControlStats, RulesLink, kthreads};
 use crate::ids::CoreId;
-use crate::stats::{Counter, CounterSet, Counts, Gauges, Held, PortCounter, Stats, SteerCounter};
+use crate::stats::{
+    ControlCounts, CounterSet, Counts, Gauges, Held, PortCounter, Stats, SteerCounter,
+};
 use crate::steering::Policy;
 
 use super::conversation::Conversation;
@@ -171,7 +173,7 @@ impl Admin {
             Request::Stats => json_line(
                 &mut lines,
                 &AllStats {
-                    counters: NonZero(&self.stats),
+                    counters: NonZero(&self.stats, &self.control.reasons),
                     port: All(&self.gauges.port),
                     held: All(&self.gauges.held),
                     control: Control::of(&self.control),
@@ -228,7 +230,7 @@ impl Runtime<'_> {
 
 #[derive(Serialize)]
 struct AllStats<'a> {
-    counters: NonZero<'a, Counter>,
+    counters: NonZero<'a>,
     port: All<'a, PortCounter>,
     held: All<'a, Held>,
     control: Control,
@@ -262,8 +264,8 @@ impl Control {
 /// Counters by label, all of them.
 struct All<'a, C>(&'a Counts<C>);
 
-/// Counters by label, without those that are zero.
-struct NonZero<'a, C>(&'a Counts<C>);
+/// Counters of both loops by label, without those that are zero.
+struct NonZero<'a>(&'a Stats, &'a ControlCounts);
 
 impl<C: CounterSet> Serialize for All<'_, C> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -271,8 +273,8 @@ impl<C: CounterSet> Serialize for All<'_, C> {
     }
 }
 
-impl<C: CounterSet> Serialize for NonZero<'_, C> {
+impl Serialize for NonZero<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.non_zero())
+        serializer.collect_map(self.0.non_zero().chain(self.1.non_zero()))
     }
 }

@@ -12,7 +12,7 @@ use super::{Admin, AdminConfig, Request, address};
 use crate::control::directory::Directory;
 use crate::control::test_runtime::{become_user, may_become_another, private_namespaces};
 use crate::control::{ControlStats, rules_link};
-use crate::stats::{Counter, Gauges, Held, Stats, SteerCounter};
+use crate::stats::{ControlCounter, Counter, Gauges, Held, Stats, SteerCounter};
 use crate::steering::Policy;
 use crate::steering::rules::RuleSet;
 use crate::testing::World;
@@ -128,6 +128,7 @@ fn runtimes_and_counters_are_json() {
     bed.stats.add(Counter::RxPulled, 11);
     bed.gauges.held.set(Held::BufsFree, 12);
     bed.control.reserved_cores.store(13, Ordering::Relaxed);
+    bed.control.reasons.add(ControlCounter::RefusedSilent, 2);
     let lines = request("runtimes").unwrap();
     let runtime: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
     assert_eq!(lines.len(), 1);
@@ -139,7 +140,8 @@ fn runtimes_and_counters_are_json() {
     let lines = request("stats").unwrap();
     let stats: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
     assert_eq!(lines.len(), 1);
-    assert_eq!(stats["counters"], serde_json::json!({ "RX_PULLED": 11 }));
+    let both = serde_json::json!({ "RX_PULLED": 11, "REFUSED_SILENT": 2 });
+    assert_eq!(stats["counters"], both);
     assert_eq!(stats["steering"]["ST_PACKETS"], 9);
     assert_eq!(stats["held"]["BUFS_FREE"], 12);
     assert_eq!(stats["held"]["ADDRESSES"], 0);

@@ -6,6 +6,7 @@ use std::io;
 use crate::abi::lrpc::RingError;
 use crate::abi::shm::ShmError;
 use crate::ids::Mac;
+use crate::stats::ControlCounter;
 
 use super::registration::{DEADLINE, MAX_FDS};
 
@@ -140,6 +141,34 @@ pub enum RegistrationError {
     TableFull,
 }
 
+impl RegistrationError {
+    /// The counter of its kind.
+    pub fn counter(&self) -> ControlCounter {
+        use RegistrationError as E;
+        match self {
+            E::HungUp(_) => ControlCounter::RefusedHungUp,
+            E::Silent(_) => ControlCounter::RefusedSilent,
+            E::GaveWay(_) => ControlCounter::RefusedGaveWay,
+            E::EarlyFds(_) | E::NoFds | E::TooManyFds(_) | E::FdsCut(_) | E::ExtraBytes => {
+                ControlCounter::RefusedMessage
+            }
+            E::InvisiblePeer | E::PeerGone => ControlCounter::RefusedProcess,
+            E::UserNotAllowed(_) => ControlCounter::RefusedUser,
+            E::NoSegment { .. }
+            | E::IngressSegment(_)
+            | E::ForeignSegment { .. }
+            | E::SegmentChanged(_)
+            | E::SegmentInUse { .. } => ControlCounter::RefusedSegment,
+            E::RegionLength { .. } | E::MemoryGone | E::Mapping(_) => ControlCounter::RefusedRegion,
+            E::Layout(error) => error.counter(),
+            E::Kthread { error, .. } => error.counter(),
+            E::MacInUse { .. } => ControlCounter::RefusedAddress,
+            E::Guarantee { .. } => ControlCounter::RefusedGuarantee,
+            E::Os(..) | E::NoFlowTable { .. } | E::TableFull => ControlCounter::RefusedResources,
+        }
+    }
+}
+
 /// What is wrong with a runtime's header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
@@ -212,6 +241,22 @@ pub enum LayoutError {
     },
 }
 
+impl LayoutError {
+    fn counter(&self) -> ControlCounter {
+        match self {
+            LayoutError::Caladan(_) => ControlCounter::RefusedCaladan,
+            LayoutError::Magic(_)
+            | LayoutError::ThreadCount { .. }
+            | LayoutError::HeaderLength { .. } => ControlCounter::RefusedHeader,
+            LayoutError::Mac(_) => ControlCounter::RefusedAddress,
+            LayoutError::Ring { .. }
+            | LayoutError::QPtrs { .. }
+            | LayoutError::RxqWriteBack { .. }
+            | LayoutError::Overlap { .. } => ControlCounter::RefusedQueue,
+        }
+    }
+}
+
 /// What is wrong with a kthread's handles.
 #[derive(Debug, thiserror::Error)]
 pub enum KthreadError {
@@ -240,4 +285,18 @@ pub enum KthreadError {
     /// A system call of ours failed.
     #[error("{0} failed: {1}")]
     Os(&'static str, io::Error),
+}
+
+impl KthreadError {
+    fn counter(&self) -> ControlCounter {
+        match self {
+            KthreadError::ForeignThread { .. } | KthreadError::Pin { .. } => {
+                ControlCounter::RefusedThread
+            }
+            KthreadError::NoEventfd(_) | KthreadError::SharedEventfd(_) => {
+                ControlCounter::RefusedEventfd
+            }
+            KthreadError::Os(..) => ControlCounter::RefusedResources,
+        }
+    }
 }

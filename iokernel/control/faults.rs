@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::ids::KthreadIdx;
+use crate::stats::Counter;
 
 /// A runtime's ring, for messages about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,4 +93,20 @@ pub enum Fault {
         /// The error.
         errno: i32,
     },
+}
+
+impl Fault {
+    /// The counter of its kind.
+    pub fn counter(&self) -> Counter {
+        match self {
+            Fault::BadCommand { .. } => Counter::FaultCommand,
+            Fault::BadPacketPointer { .. } => Counter::FaultPointer,
+            Fault::BadPacketLength { .. } => Counter::FaultLength,
+            Fault::BadTags { .. } => Counter::FaultTags,
+            Fault::StrayPark { .. } => Counter::FaultPark,
+            Fault::BadWriteBack { .. } => Counter::FaultWriteBack,
+            Fault::WakeBlocked { .. } => Counter::FaultWake,
+            Fault::Os { .. } => Counter::FaultOs,
+        }
+    }
 }

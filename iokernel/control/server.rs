@@ -26,6 +26,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::thread::CpuSet;
 
 use crate::port::dma::DmaMapper;
+use crate::stats::ControlCounts;
 use crate::steering::SteeringSpec;
 
 use super::checks::{Candidate, Context};
@@ -104,6 +105,8 @@ pub struct ControlStats {
     pub refused: AtomicU64,
     /// Runtimes that were detached for a fault.
     pub faults: AtomicU64,
+    /// Refusals and faults by reason. The control thread alone writes it.
+    pub reasons: ControlCounts,
 }
 
 /// The control thread.
@@ -127,6 +130,8 @@ pub struct Server {
     refusals: TokenBucket,
     arrivals: TokenBucket,
     departures: TokenBucket,
+    /// Apart from departures: who comes and goes a lot hides nobody's fault.
+    faults: TokenBucket,
     accept_errors: TokenBucket,
     /// For kthreads that cannot be pinned where parked ones are.
     unparked: TokenBucket,
@@ -189,6 +194,7 @@ impl Server {
             refusals: bucket(),
             arrivals: bucket(),
             departures: bucket(),
+            faults: bucket(),
             accept_errors: bucket(),
             unparked: bucket(),
         }

@@ -32,6 +32,7 @@ impl<P: Port> Dataplane<P> {
     pub(super) fn fault(&mut self, slot: ProcSlot, fault: Fault) {
         if self.proc(slot).notes.leaving.is_none() {
             self.stats.add(Counter::Faults, 1);
+            self.stats.add(fault.counter(), 1);
             self.detach(slot, DetachReason::Fault(fault));
         }
     }

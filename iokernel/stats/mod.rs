@@ -64,8 +64,10 @@ macro_rules! counters {
     };
 }
 
+mod control;
 mod held;
 mod steering;
+pub use control::ControlCounter;
 pub use held::{Gauges, Held, PortCounter};
 pub use steering::{SteerCounter, Total};
 
@@ -137,6 +139,22 @@ counters! {
     Detached = "DETACHED",
     /// Runtimes detached because they broke the contract.
     Faults = "FAULTS",
+    /// Of these: commands that do not exist.
+    FaultCommand = "FAULT_COMMAND",
+    /// Of these: packets outside the region.
+    FaultPointer = "FAULT_POINTER",
+    /// Of these: packets of impossible lengths.
+    FaultLength = "FAULT_LENGTH",
+    /// Of these: too many returned packets that were not lent to them.
+    FaultTags = "FAULT_TAGS",
+    /// Of these: parks of kthreads that were not running.
+    FaultPark = "FAULT_PARK",
+    /// Of these: write-back words that cannot be true.
+    FaultWriteBack = "FAULT_WRITE_BACK",
+    /// Of these: eventfds that take no more wakes.
+    FaultWake = "FAULT_WAKE",
+    /// Of these: system calls on their kthreads that failed.
+    FaultOs = "FAULT_OS",
     /// Buffers taken back from runtimes that went away.
     RxReclaimed = "RX_RECLAIMED",
     }
@@ -144,6 +162,8 @@ counters! {
 
 /// The loop's counters.
 pub type Stats = Counts<Counter>;
+/// The control thread's counters.
+pub type ControlCounts = Counts<ControlCounter>;
 /// Counters of one runtime's steering.
 pub type SteerStats = Counts<SteerCounter>;
 
@@ -243,9 +263,15 @@ mod tests {
         for (i, c) in Counter::ALL.iter().enumerate() {
             assert_eq!(stats.get(*c), i as u64 + 1, "{}", c.label());
         }
-        let mut names: Vec<_> = Counter::ALL.iter().map(|c| c.label()).collect();
+        // One name space: both sets are shown together.
+        let control = ControlCounter::ALL.iter().map(|c| c.label());
+        let mut names: Vec<_> = Counter::ALL
+            .iter()
+            .map(|c| c.label())
+            .chain(control)
+            .collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), Counter::ALL.len());
+        assert_eq!(names.len(), Counter::ALL.len() + ControlCounter::ALL.len());
     }
 }

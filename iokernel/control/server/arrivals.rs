@@ -235,6 +235,7 @@ impl Server {
             );
         }
         // Last: who sees the count finds the line.
+        self.config.stats.reasons.add(error.counter(), 1);
         self.config.stats.refused.fetch_add(1, Ordering::Relaxed);
     }
 

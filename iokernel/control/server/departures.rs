@@ -1,22 +1,32 @@
 //! Runtimes that leave: because they hang up, because the dataplane gave them
 //! up, or because the daemon ends.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
+use rustix::net::{RecvFlags, recv};
 
 use crate::control::kthreads;
 use crate::control::messages::{DetachReason, ToControl, ToDataplane};
 use crate::control::rate_limit::Suppressed;
+use crate::control::socket::Peer;
 use crate::control::table::Tenant;
-use crate::ids::ProcId;
+use crate::ids::{Mac, ProcId};
 use crate::proc::Proc;
+use crate::stats::ControlCounter;
 
 use super::Server;
 
 /// How long the dataplane has to return all runtimes at the end.
 const SHUTDOWN: Duration = Duration::from_secs(2);
+
+/// True if the peer sent something that was not read.
+fn has_bytes(connection: &OwnedFd) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    recv(connection, &mut [0_u8], flags).is_ok_and(|(n, _)| n > 0)
+}
 
 impl Server {
     /// A peer hung up, or sent something, which it never should again.
@@ -25,8 +35,13 @@ impl Server {
             return;
         };
         tenant.leaving = true;
+        let sent_more = has_bytes(&tenant.connection).then_some((tenant.peer, tenant.mac));
         // It stays readable from now on.
         let _ = epoll::delete(&self.epoll, &tenant.connection);
+        if let Some((who, mac)) = sent_more {
+            let why = "it sent more than its registration";
+            self.note_fault(who, mac, why, ControlCounter::FaultSocket);
+        }
         self.send(ToDataplane::Detach(id));
     }
 
@@ -48,13 +63,20 @@ impl Server {
             let Some((id, who, mac)) = first.map(|t| (t.id, t.peer, t.mac)) else {
                 return;
             };
-            log::warn!(
-                "pid {} (uid {}, {mac}) is detached: pages of its region are gone",
-                who.pid,
-                who.uid
-            );
+            let why = "pages of its region are gone";
+            self.note_fault(who, mac, why, ControlCounter::FaultRegion);
             self.depart(id);
         }
+    }
+
+    /// The line and the count of a fault that the control thread sees.
+    fn note_fault(&mut self, who: Peer, mac: Mac, why: &str, reason: ControlCounter) {
+        if let Some(more) = self.faults.take(Instant::now()) {
+            let Peer { pid, uid } = who;
+            let more = Suppressed(more);
+            log::warn!("pid {pid} (uid {uid}, {mac}) is detached: {why}{more}");
+        }
+        self.config.stats.reasons.add(reason, 1);
     }
 
     pub(super) fn send(&mut self, message: ToDataplane) {
@@ -87,7 +109,11 @@ impl Server {
         if let DetachReason::Fault(_) = reason {
             self.config.stats.faults.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(more) = self.departures.take(Instant::now()) {
+        let bucket = match reason {
+            DetachReason::Fault(_) => &mut self.faults,
+            _ => &mut self.departures,
+        };
+        if let Some(more) = bucket.take(Instant::now()) {
             let who = format_args!("pid {} (uid {}, {})", proc.pid, proc.uid, proc.mac);
             let more = Suppressed(more);
             match reason {

@@ -12,7 +12,7 @@ use crate::control::test_runtime::{
 };
 use crate::control::{Fault, Server, kthreads, sysv};
 use crate::ids::KthreadIdx;
-use crate::stats::SteerCounter;
+use crate::stats::{ControlCounter, SteerCounter};
 use crate::testing::skip;
 
 /// What a runtime did wrong.
@@ -200,6 +200,33 @@ fn something_sent_after_registering_is_a_departure() {
     rustix::net::send(&connection, b"?", SendFlags::NOSIGNAL).unwrap();
     h.until_attached(0);
     h.until("its connection is closed", |_| is_closed(&connection));
+    let said = |line: &String| line.ends_with("is detached: it sent more than its registration");
+    assert!(h.log().iter().any(said), "{:?}", h.log());
+    assert_eq!(h.stats.reasons.get(ControlCounter::FaultSocket), 1);
+}
+
+#[test]
+fn those_who_come_and_go_a_lot_hide_no_fault() {
+    let Some(mut h) = Harness::start(4) else {
+        return;
+    };
+    // More than the log's allowance of departures.
+    for _ in 0..100 {
+        let runtime = TestRuntime::new(1);
+        let connection = runtime.register();
+        h.until_attached(1);
+        drop(connection);
+        h.until_attached(0);
+    }
+    let offender = TestRuntime::new(1);
+    let connection = offender.register();
+    h.until_attached(1);
+    h.give_back(h.procs[0].id, DetachReason::Fault(FAULT));
+    h.until("its connection is closed", |_| is_closed(&connection));
+    let left = h.log().iter().filter(|l| l.contains(" left")).count();
+    assert!(left < 100, "departures are limited, or this shows nothing");
+    let said = |line: &String| line.contains("unknown command 0x63");
+    h.until("the fault is logged", |h| h.log().iter().any(said));
 }
 
 #[test]
@@ -223,6 +250,7 @@ fn a_runtime_whose_memory_is_gone_is_detached() {
         "{:?}",
         h.log()
     );
+    assert_eq!(h.stats.reasons.get(ControlCounter::FaultRegion), 1);
     let _again = runtime.register();
     h.until_attached(1);
 }
