@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::ids::KthreadIdx;
+use crate::ids::{CoreId, KthreadIdx};
 use crate::stats::Counter;
 
 /// A runtime's ring, for messages about it.
@@ -83,6 +83,14 @@ pub enum Fault {
         /// The kthread.
         kthread: KthreadIdx,
     },
+    /// A core above its guarantee, which another has a right to, and which it keeps.
+    #[error("kthread {} did not give up core {core} when asked", kthread.0)]
+    CoreKept {
+        /// The kthread.
+        kthread: KthreadIdx,
+        /// The core.
+        core: CoreId,
+    },
     /// A system call on a kthread failed.
     #[error("kthread {}: {what} failed: {}", kthread.0, std::io::Error::from_raw_os_error(*errno))]
     Os {
@@ -106,6 +114,7 @@ impl Fault {
             Fault::StrayPark { .. } => Counter::FaultPark,
             Fault::BadWriteBack { .. } => Counter::FaultWriteBack,
             Fault::WakeBlocked { .. } => Counter::FaultWake,
+            Fault::CoreKept { .. } => Counter::FaultCore,
             Fault::Os { .. } => Counter::FaultOs,
         }
     }

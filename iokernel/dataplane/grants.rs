@@ -55,6 +55,8 @@ impl<P: Port> Dataplane<P> {
         self.apply();
         if let Some((slot, fault)) = fault {
             self.fault(slot, fault);
+        } else if let Some((slot, kthread, core)) = round.overdue {
+            self.fault(slot, Fault::CoreKept { kthread, core });
         }
     }
 

@@ -153,6 +153,8 @@ counters! {
     FaultWriteBack = "FAULT_WRITE_BACK",
     /// Of these: eventfds that take no more wakes.
     FaultWake = "FAULT_WAKE",
+    /// Of these: cores that they did not give up when others had a right to them.
+    FaultCore = "FAULT_CORE",
     /// Of these: system calls on their kthreads that failed.
     FaultOs = "FAULT_OS",
     /// Buffers taken back from runtimes that went away.

@@ -2,7 +2,7 @@
 
 use super::links::CoreSet;
 use super::{Cause, MAX_CORES, RuntimeCore};
-use crate::ids::{CoreId, KthreadIdx, ProcSlot};
+use crate::ids::{CoreId, KthreadIdx, Micros, ProcSlot};
 
 /// A kthread of some proc.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,23 @@ pub(super) struct ThreadRef {
 pub(super) struct Waiter {
     pub(super) thread: ThreadRef,
     pub(super) cause: Cause,
+    /// When it began to wait.
+    pub(super) since: Moment,
+}
+
+/// A tick, by its time and by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Moment {
+    pub(super) time: Micros,
+    pub(super) tick: u64,
+}
+
+impl Moment {
+    /// True if both passed since `earlier`: so much time, and so many ticks. (After a
+    /// pause of the whole machine much time has passed, in which nobody could act.)
+    fn is_later_by(self, earlier: Moment, time: Micros, ticks: u64) -> bool {
+        self.time.0.saturating_sub(earlier.time.0) >= time.0 && self.tick - earlier.tick >= ticks
+    }
 }
 
 /// One core's assignments. C: `struct core`.
@@ -39,6 +56,8 @@ pub(super) struct CoreTable {
     idle: CoreSet,
     idle_count: usize,
     total: usize,
+    /// Cores that somebody waits for.
+    waiters: usize,
 }
 
 impl CoreTable {
@@ -65,6 +84,7 @@ impl CoreTable {
             idle: online,
             idle_count: online.len(),
             total: online.len(),
+            waiters: 0,
         }
     }
 
@@ -132,11 +152,35 @@ impl CoreTable {
             "core {core} cannot be preempted: idle, or preempted already"
         );
         self.cores[core.index()].next = Some(waiter);
+        self.waiters += 1;
     }
 
     /// Takes out who waits for `core`.
     pub(super) fn take_next(&mut self, core: CoreId) -> Option<Waiter> {
-        self.cores[core.index()].next.take()
+        let next = self.cores[core.index()].next.take();
+        self.waiters -= usize::from(next.is_some());
+        next
+    }
+
+    /// A core whose holder has been asked for it so long ago, and that holder.
+    pub(super) fn overdue(
+        &self,
+        now: Moment,
+        time: Micros,
+        ticks: u64,
+    ) -> Option<(CoreId, ThreadRef)> {
+        if self.waiters == 0 {
+            return None;
+        }
+        self.online.iter().find_map(|core| {
+            let entry = &self.cores[core.index()];
+            let waiter = entry.next?;
+            let is_overdue = now.is_later_by(waiter.since, time, ticks);
+            entry
+                .current
+                .filter(|_| is_overdue)
+                .map(|holder| (core, holder))
+        })
     }
 
     /// Gives idle `core` to `thread`. *Source:* cores.c, `core_reserve`.

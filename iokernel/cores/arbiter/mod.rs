@@ -30,6 +30,9 @@
 //! - Every grant ends a pending timer (upstream: not grants of freed cores).
 //! - A kthread is pinned before its first run even on the lowest core.
 //! - A freed core goes past overloaded procs that have no parked kthread left.
+//! - A kthread that does not give up a core that it must ([`CEDE_PATIENCE`]) is
+//!   reported, for its runtime to be detached. (Upstream waits for ever, and with it
+//!   the proc to which the core was promised.)
 //! - A kthread left with messages is remembered: it is the first to be woken when
 //!   its proc gets a core, and until then, or until the proc's other kthreads have
 //!   read them, the proc wants one.
@@ -54,7 +57,7 @@ mod tests;
 
 use arrayvec::ArrayVec;
 
-use self::core_table::{CoreTable, ThreadRef, Waiter};
+use self::core_table::{CoreTable, Moment, ThreadRef, Waiter};
 use self::links::{IndexList, SlotSet};
 use self::proc_state::{Place, ProcState};
 use self::timers::Timers;
@@ -68,6 +71,13 @@ pub const MAX_CORES: usize = 256;
 /// Room for what one call may decide: in one tick every core can be granted,
 /// and the grant preempted.
 pub const MAX_DECISIONS: usize = 2 * MAX_CORES;
+
+/// How long a kthread may take to give up a core, counted from the tick that asked
+/// for it. Thousands of times what a polite one needs on a busy machine.
+pub const CEDE_PATIENCE: Micros = Micros(1_000_000);
+/// So many ticks must pass as well: time in which the daemon itself stood still is
+/// not held against a runtime.
+pub const CEDE_TICKS: u64 = 20_000;
 
 /// What a call decided, in the order in which it is to be carried out.
 ///
@@ -215,6 +225,8 @@ pub struct TickStats {
     pub rxq: u32,
     /// Timers that became due.
     pub timers: u32,
+    /// A kthread that keeps a core that it was asked for too long ago.
+    pub overdue: Option<(ProcSlot, KthreadIdx, CoreId)>,
 }
 
 /// Assigns runtime cores to procs.
@@ -228,6 +240,7 @@ pub struct Arbiter {
     timers: Timers,
     /// Procs that a tick looks at: with active kthreads, or with a claim.
     watched: SlotSet,
+    last_tick: Moment,
 }
 
 impl Arbiter {
@@ -242,6 +255,7 @@ impl Arbiter {
             overloaded: IndexList::new(max_procs),
             timers: Timers::new(max_procs),
             watched: SlotSet::new(max_procs),
+            last_tick: Moment::default(),
         }
     }
 
@@ -481,6 +495,14 @@ impl Arbiter {
         out: &mut Decisions,
     ) -> TickStats {
         let mut stats = TickStats::default();
+        self.last_tick = Moment {
+            time: now,
+            tick: self.last_tick.tick + 1,
+        };
+        let overdue = self
+            .cores
+            .overdue(self.last_tick, CEDE_PATIENCE, CEDE_TICKS);
+        stats.overdue = overdue.map(|(core, holder)| (holder.proc, holder.kthread, core));
         while let Some(slot) = self.timers.pop_due(now) {
             self.proc_mut(slot).claim = Some(Cause::Timer);
             self.watched.set(slot, true);

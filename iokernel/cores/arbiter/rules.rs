@@ -133,6 +133,7 @@ impl Arbiter {
                     kthread,
                 },
                 cause: want.cause,
+                since: self.last_tick,
             },
         );
         self.set_overloaded(victim.proc, Cause::Preempted.into());
@@ -154,7 +155,7 @@ impl Arbiter {
     ///
     /// *Source:* cores.c, the end of `cores_park_kthread`.
     pub(super) fn hand_on(&mut self, core: CoreId, out: &mut Decisions) {
-        if let Some(Waiter { thread, cause }) = self.cores.take_next(core) {
+        if let Some(Waiter { thread, cause, .. }) = self.cores.take_next(core) {
             self.end_preempt(core);
             self.cores.reserve(core, thread);
             self.proc_mut(thread.proc).kthread_mut(thread.kthread).place = Place::Running;

@@ -7,6 +7,7 @@
 
 mod left;
 mod model;
+mod overdue;
 mod properties;
 mod scenarios;
 

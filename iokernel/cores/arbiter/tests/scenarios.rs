@@ -179,6 +179,7 @@ fn the_rxq_is_a_cause_of_its_own() {
         runqueue: 0,
         rxq: 1,
         timers: 0,
+        overdue: None,
     };
     assert_eq!(stats, expected);
 }
