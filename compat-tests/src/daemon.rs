@@ -47,8 +47,12 @@ fn find_or_build(name: &str, var: &str) -> PathBuf {
 /// When it does not build: with what the compiler said.
 pub fn build(package: &str, name: &str) -> PathBuf {
     let exe = std::env::current_exe().expect("a running test has a path");
-    // target/<profile>/deps/<test>
-    let profile = exe.ancestors().nth(2).expect("tests lie in <profile>/deps");
+    // target/<profile>/deps/<test>, or target/<profile>/<program>
+    let dir = exe.parent().expect("programs lie in a directory");
+    let profile = match dir.parent() {
+        Some(profile) if dir.ends_with("deps") => profile,
+        _ => dir,
+    };
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args([

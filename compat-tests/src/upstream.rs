@@ -140,6 +140,14 @@ fn ready(case: &str, turn: Arc<Turn>, iface: &str, options: &[&str]) -> Option<H
 }
 
 impl Suite {
+    /// A host on which no daemon of ours runs.
+    pub fn without_daemon(host: Host) -> Suite {
+        Suite {
+            host,
+            fake_cpus: None,
+        }
+    }
+
     /// One host for `runtimes` runtimes, and Linux as 192.168.1.2 at the other
     /// end of its wire.
     pub fn one_host(case: &str, runtimes: u64, options: &[&str]) -> Option<(Suite, Peer)> {
@@ -192,6 +200,7 @@ impl Suite {
         for n in 0..cpus {
             let topology = cpu.join(format!("cpu{n}/topology"));
             write(&topology.join("physical_package_id"), "0\n");
+            write(&topology.join("core_id"), &format!("{n}\n"));
             write(&topology.join("core_siblings_list"), &all);
             write(&topology.join("thread_siblings_list"), &format!("{n}\n"));
         }
