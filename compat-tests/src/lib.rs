@@ -26,6 +26,8 @@ pub mod counters;
 pub mod cpuset;
 pub mod daemon;
 pub mod host;
+#[path = "../hostile/mod.rs"]
+pub mod hostile;
 pub mod namespace;
 pub mod runtime;
 pub mod stopped;
