@@ -43,6 +43,9 @@ pub enum Verdict {
     Blocked,
     /// The echo runtime lost packets for good, or ended.
     Harmed,
+    /// It went on, but the offender could not do its case: it waited in vain, mostly for
+    /// a core.
+    Untried,
 }
 
 impl fmt::Display for Verdict {
@@ -52,6 +55,7 @@ impl fmt::Display for Verdict {
             Verdict::Stopped => "stopped",
             Verdict::Blocked => "blocked",
             Verdict::Harmed => "harmed another",
+            Verdict::Untried => "survived; the offender got nowhere",
         })
     }
 }
@@ -103,7 +107,7 @@ impl Upstream {
             None => World::start(&self.iokernel)?,
         };
         let verdict = world.run(case, &self.program);
-        if verdict == Verdict::Survived {
+        if matches!(verdict, Verdict::Survived | Verdict::Untried) {
             self.world = Some(world);
         }
         Ok(verdict)
@@ -158,6 +162,8 @@ impl World {
             let acted = offender.lines().iter().any(|l| l == ACTED);
             acted || offender.try_status().is_some() || self.is_stopped()
         });
+        let failed = offender.try_status().and_then(|s| s.code());
+        let failed = failed.is_some_and(|code| code != 0);
         let answers = case.quiet || self.witness.check(PATIENCE).is_ok();
         let lets_in = self.lets_in_a_newcomer(program);
         kill_with_child(&mut offender);
@@ -168,6 +174,7 @@ impl World {
             () if self.is_stopped() => Verdict::Stopped,
             () if !recovers || self.echo.try_status().is_some() => Verdict::Harmed,
             () if !(answers && lets_in) => Verdict::Blocked,
+            () if failed => Verdict::Untried,
             () => Verdict::Survived,
         }
     }

@@ -155,11 +155,7 @@ pub(super) const CASES: &[Case] = &[
         "preempted-and-deaf",
         "takes all cores though none is guaranteed, and does not heed SIGUSR1",
         KEPT,
-        || {
-            let mut offender = take_all(4, 0);
-            offender.wait_hang_up();
-            keep(offender);
-        },
+        || keep(take_all(4, 0)),
     ),
 ];
 
