@@ -17,6 +17,7 @@ pub mod hint;
 pub mod ids;
 pub mod pages;
 pub mod port;
+pub mod privileges;
 pub mod proc;
 pub mod stats;
 pub mod steering;

@@ -21,6 +21,7 @@ use std::fmt;
 use std::ptr::NonNull;
 
 use crate::ids::{BufIdx, KthreadIdx, ProcId};
+use crate::privileges::PortNeeds;
 
 /// Frames received at once. C: `IOKERNEL_RX_BURST_SIZE`.
 pub const RX_BURST_SIZE: usize = 64;
@@ -209,4 +210,9 @@ pub trait Port {
 
     /// What the port is.
     fn info(&self) -> &PortInfo;
+
+    /// What it goes on to need of the system.
+    fn needs(&self) -> PortNeeds {
+        PortNeeds::NONE
+    }
 }

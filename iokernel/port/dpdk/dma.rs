@@ -97,6 +97,11 @@ impl DpdkDma {
         }
     }
 
+    /// Whether the device has DMA of its own, and whether addresses are physical.
+    pub(super) fn kind(&self) -> (bool, bool) {
+        (self.real, self.physical)
+    }
+
     /// Ends all mapping: the EAL and its devices are about to go.
     pub(super) fn close(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

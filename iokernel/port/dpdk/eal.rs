@@ -126,6 +126,8 @@ pub fn arguments(config: &EalConfig) -> Result<Vec<String>, DpdkError> {
 pub struct Eal {
     /// What it complained of while starting all the same, such as a device that it could not make.
     pub(super) complaints: String,
+    /// Other processes may map its memory, which therefore has files.
+    pub(super) shares_memory: bool,
     of_this_thread: PhantomData<*const ()>,
 }
 
@@ -137,6 +139,8 @@ impl Eal {
     pub fn init(config: &EalConfig) -> Result<Eal, DpdkError> {
         static STARTED: AtomicBool = AtomicBool::new(false);
         let args = arguments(config)?;
+        let private = ["--in-memory", "--no-shconf"];
+        let shares_memory = !args.iter().any(|arg| private.contains(&arg.as_str()));
         log::debug!("EAL arguments: {}", args[1..].join(" "));
         let args: Vec<CString> = args
             .into_iter()
@@ -170,6 +174,7 @@ impl Eal {
         }
         Ok(Eal {
             complaints: complaints(&output),
+            shares_memory,
             of_this_thread: PhantomData,
         })
     }

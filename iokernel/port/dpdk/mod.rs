@@ -14,6 +14,7 @@
 mod device;
 mod dma;
 mod eal;
+mod needs;
 mod pool;
 mod tx;
 
@@ -33,6 +34,7 @@ use super::dma::{DmaMapper, Mapping};
 use super::{Port, PortInfo, PortStats, RX_BURST_SIZE, RxFrame, TxFrame, TxToken};
 use crate::abi::shm::ShmRegion;
 use crate::ids::BufIdx;
+use crate::privileges::PortNeeds;
 
 /// Frames ahead of the one in work whose first bytes are fetched.
 const PREFETCH_AHEAD: usize = 4;
@@ -145,7 +147,7 @@ pub struct Dpdk {
     unusable: u64,
     _ingress: Mapping,
     mapper: Mapper,
-    _eal: Eal,
+    eal: Eal,
 }
 
 /// Closes the mapper before the EAL ends, whoever else still has it.
@@ -187,7 +189,7 @@ impl Dpdk {
             unusable: 0,
             _ingress: mapping,
             mapper,
-            _eal: eal,
+            eal,
         };
         port.device.start(port.rx.as_ptr())?;
         Ok(port)
@@ -290,5 +292,16 @@ impl Port for Dpdk {
 
     fn info(&self) -> &PortInfo {
         &self.device.info
+    }
+
+    fn needs(&self) -> PortNeeds {
+        let (real, physical) = self.mapper.0.kind();
+        needs::Kind {
+            driver: &self.device.info.driver,
+            real,
+            physical,
+            shared: self.eal.shares_memory,
+        }
+        .needs()
     }
 }
