@@ -18,6 +18,8 @@ use cli::{Cli, Word};
 use file::FileConfig;
 use rule::RuleSpec;
 
+use crate::control::Admission;
+use crate::privileges::{CapabilitySet, OnForbidden};
 use crate::steering::rules::RuleSet;
 use crate::steering::{Affinity, Policy, SteeringSpec};
 
@@ -48,8 +50,14 @@ pub struct Config {
     pub huge_pages: bool,
     /// Permission bits of the ingress segment.
     pub shm_mode: u32,
-    /// Users whose runtimes may attach; `None`: anybody's, as upstream.
-    pub allow_uids: Option<Vec<u32>>,
+    /// Group of the ingress segment; `None`: the daemon's.
+    pub shm_gid: Option<u32>,
+    /// Whose runtimes may attach.
+    pub admission: Admission,
+    /// What a system call does that a running daemon never makes.
+    pub seccomp: OnForbidden,
+    /// Capabilities to keep besides those that are needed.
+    pub keep_caps: CapabilitySet,
     /// Print the plan and exit.
     pub dry_run: bool,
     /// How often `-v` was given.
@@ -101,7 +109,10 @@ impl Default for Config {
             idle: None,
             huge_pages: true,
             shm_mode: 0o777,
-            allow_uids: None,
+            shm_gid: None,
+            admission: Admission::default(),
+            seccomp: OnForbidden::default(),
+            keep_caps: CapabilitySet::empty(),
             dry_run: false,
             verbosity: 0,
             eal_args: Vec::new(),
@@ -156,6 +167,7 @@ impl Config {
         let mut config = merge(cli, file)?;
         config.smt &= !called_noht;
         config.check()?;
+        config.note_open_segment();
         Ok(config)
     }
 
@@ -177,12 +189,28 @@ impl Config {
                 "--dataplane-core and --control-core are the same CPU: choose another for one of them",
             ));
         }
+        if self.shm_gid.is_some() && self.shm_mode & 0o070 != 0o070 {
+            return Err(usage(format_args!(
+                "--shm-gid with --shm-mode {:04o}: runtimes ask for all permissions, so the group's digit must be 7",
+                self.shm_mode
+            )));
+        }
         if self.port == PortChoice::Loopback && !self.eal_args.is_empty() {
             return Err(usage(
                 "EAL options after `--` are for the dpdk port: drop them, or --port loopback",
             ));
         }
         self.check_steering()
+    }
+
+    /// Who may not attach may still see all packets.
+    fn note_open_segment(&mut self) {
+        if !self.admission.is_open() && self.shm_mode & 0o007 != 0 {
+            self.notes.push(format!(
+                "--allow-uid and --allow-gid keep nobody from mapping everybody's packets (mode {:04o}): --shm-gid GID lets in one group",
+                self.shm_mode
+            ));
+        }
     }
 
     fn check_steering(&self) -> Result<(), Stop> {
@@ -262,7 +290,13 @@ fn merge(cli: Cli, file: FileConfig) -> Result<Config, Stop> {
         .or(file.cores)
         .map(|text| cpu_list::parse(&text).map_err(|e| usage(format_args!("--cores {text}: {e}"))))
         .transpose()?;
-    let mode = cli.shm_mode.or(file.shm_mode);
+    let shm_gid = cli.shm_gid.or(file.shm_gid);
+    let shm_mode = match cli.shm_mode.or(file.shm_mode) {
+        Some(text) => cli::shm_mode(&text)?,
+        // A group is named for others to be kept out.
+        None if shm_gid.is_some() => 0o770,
+        None => defaults.shm_mode,
+    };
     Ok(Config {
         port: cli
             .port
@@ -296,12 +330,28 @@ fn merge(cli: Cli, file: FileConfig) -> Result<Config, Stop> {
         virtual_cores: cli::virtual_cores(cli.virtual_cores.or(file.virtual_cores))?,
         idle: cli.idle.or(file.idle).map(|t| cli::idle(&t)).transpose()?,
         huge_pages: !(cli.no_huge || file.no_huge.unwrap_or(false)),
-        shm_mode: mode.map_or(Ok(defaults.shm_mode), |t| cli::shm_mode(&t))?,
-        allow_uids: cli
-            .allow_uid
-            .or(file.allow_uid)
-            .map(|t| cli::uids(&t))
-            .transpose()?,
+        shm_mode,
+        shm_gid,
+        admission: Admission {
+            uids: cli
+                .allow_uid
+                .or(file.allow_uid)
+                .map(|t| cli::ids("allow-uid", &t))
+                .transpose()?,
+            gids: cli
+                .allow_gid
+                .or(file.allow_gid)
+                .map(|t| cli::ids("allow-gid", &t))
+                .transpose()?,
+        },
+        seccomp: cli
+            .seccomp
+            .or(file.seccomp)
+            .map_or(Ok(defaults.seccomp), |t| cli::seccomp(&t))?,
+        keep_caps: cli
+            .keep_caps
+            .or(file.keep_caps)
+            .map_or(Ok(defaults.keep_caps), |t| cli::keep_caps(&t))?,
         dry_run: cli.dry_run,
         verbosity: cli.verbose.max(file.verbose.unwrap_or(0)),
         eal_args: if cli.eal.is_empty() {

@@ -22,6 +22,7 @@ use calisto::dataplane::{Dataplane, Idle, Parts, Stopped};
 use calisto::port::Port;
 use calisto::port::dma::{DmaMapper, NoDma};
 use calisto::port::loopback::Loopback;
+use calisto::privileges::{self, Needs};
 use calisto::stats::{Gauges, Stats};
 use calisto::steering::rules::RuleSet;
 use calisto::terminal;
@@ -41,7 +42,11 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     calisto::control::fd_limit::raise_fd_limit();
     let stop = stop_on_signals()?;
     let socket = ControlSocket::bind()?;
-    let segment = IngressSegment::create(&IngressSpec::new(config.huge_pages, config.shm_mode))?;
+    let segment = IngressSegment::create(&IngressSpec::new(
+        config.huge_pages,
+        config.shm_mode,
+        config.shm_gid,
+    ))?;
     for line in cores.to_string().lines() {
         log::info!("{line}");
     }
@@ -151,6 +156,16 @@ fn serve<P: Port>(
 ) -> Result<Stopped<P>> {
     log::info!("port: {}", port.info());
     log::info!("steering: {}", config.steering_line());
+    let listener = Admin::bind().context("cannot open the admin socket @calisto/admin")?;
+    // Before the first thread that hears anybody.
+    privileges::confine(
+        &Needs {
+            port: port.needs(),
+            users: config.admission.users(),
+            extra: config.keep_caps,
+        },
+        config.seccomp,
+    );
     let clock = Clock::calibrate();
     let stats = Stats::default();
     let gauges = Gauges::default();
@@ -161,6 +176,7 @@ fn serve<P: Port>(
     let (control_end, dataplane_end) = channel();
     let (link, rules_end) = rules_link(RuleSet::build(config.rules.iter().map(RuleSpec::rule))?);
     let admin = Admin::spawn(AdminConfig {
+        listener,
         cpu: Some(cores.control_cpu.0),
         policy: config.steering.policy,
         cores: cores.runtime.iter().map(|c| c.core).collect(),
@@ -172,13 +188,13 @@ fn serve<P: Port>(
         control: control_stats.clone(),
         stop: stop.clone(),
     })
-    .context("cannot open the admin socket @calisto/admin")?;
+    .context("cannot start the admin thread")?;
     let server = Server::spawn(ServerConfig {
         socket,
         channel: control_end,
         ingress_shmid: segment.shmid(),
         mapper,
-        allow_uids: config.allow_uids.clone(),
+        admission: config.admission.clone(),
         steering: config.steering,
         runtime_cores: u16::try_from(cores.runtime.len()).expect("at most NCPU cores"),
         control_cpu: Some(cores.control_cpu.0),

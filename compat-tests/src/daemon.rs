@@ -5,7 +5,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
 
 use crate::child::Child;
-use crate::namespace::Namespaces;
+use crate::namespace::{Namespaces, User};
 
 /// Names another binary to test, in place of the one in the target directory.
 pub const DAEMON_VAR: &str = "CALISTO_IOKERNELD";
@@ -88,7 +88,15 @@ impl Daemon {
     /// # Panics
     /// When it ends instead: with what it said.
     pub fn start(space: &Namespaces, args: &[String]) -> Daemon {
-        let mut daemon = Daemon::spawn(space, args);
+        Daemon::start_as(None, space, args)
+    }
+
+    /// The same as another user.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_as(user: Option<&User>, space: &Namespaces, args: &[String]) -> Daemon {
+        let mut daemon = Daemon::spawn_as(user, space, args);
         if daemon.child.wait_line(|l| l.contains("ready")).is_none() {
             let status = daemon.child.wait();
             panic!("iokerneld {}: {status}:\n{}", args.join(" "), daemon.log());
@@ -101,8 +109,12 @@ impl Daemon {
     /// # Panics
     /// When there is no such program.
     pub fn spawn(space: &Namespaces, args: &[String]) -> Daemon {
+        Daemon::spawn_as(None, space, args)
+    }
+
+    fn spawn_as(user: Option<&User>, space: &Namespaces, args: &[String]) -> Daemon {
         let path = binary();
-        let child = Child::spawn("iokerneld", space.command(path).args(args))
+        let child = Child::spawn("iokerneld", space.command_as(user, path).args(args))
             .unwrap_or_else(|e| panic!("cannot run {}: {e}", path.display()));
         Daemon { child }
     }

@@ -25,6 +25,15 @@ pub struct Namespaces {
     net: File,
 }
 
+/// Somebody to run a program as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Its only group.
+    pub gid: u32,
+}
+
 /// True if the effective user is root.
 pub fn is_root() -> bool {
     // SAFETY: geteuid has no preconditions.
@@ -96,6 +105,20 @@ impl Namespaces {
                 fds.iter().try_for_each(|&fd| check(libc::setns(fd, 0)))
             });
         }
+        command
+    }
+
+    /// The same as another user, where one is named (needs root).
+    pub fn command_as(&self, user: Option<&User>, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let Some(user) = user else {
+            return self.command(program);
+        };
+        let mut command = self.command("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--clear-groups"])
+            .args(["--reuid", &user.uid.to_string()])
+            .args(["--regid", &user.gid.to_string()])
+            .arg(program);
         command
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::child::Child;
-use crate::namespace::Namespaces;
+use crate::namespace::{Namespaces, User};
 
 /// Counters that only a fault of the I/O kernel raises. See `c/librt.h`.
 const FAULTS: &[&str] = &[
@@ -39,6 +39,7 @@ pub struct Runtime {
     args: Vec<String>,
     huge: Option<bool>,
     group: Option<i32>,
+    user: Option<User>,
 }
 
 /// The MAC address of runtime `n`.
@@ -61,6 +62,7 @@ impl Runtime {
             args: Vec::new(),
             huge: None,
             group: None,
+            user: None,
         };
         runtime
             .set("mac", mac(number))
@@ -146,6 +148,13 @@ impl Runtime {
         self
     }
 
+    /// Run by another user (needs root).
+    #[must_use]
+    pub fn by(mut self, user: &User) -> Runtime {
+        self.user = Some(*user);
+        self
+    }
+
     /// As small as a runtime can be: 4 KiB pages, short rings, few buffers.
     #[must_use]
     pub fn small(self) -> Runtime {
@@ -166,7 +175,7 @@ impl Runtime {
             "small"
         };
         let name = format!("{} {}", self.program, self.number);
-        let mut command = space.command(&path);
+        let mut command = space.command_as(self.user.as_ref(), &path);
         command.args(&self.args).args(["--pages", pages]);
         if let Some(group) = self.group {
             command.process_group(group);
@@ -245,6 +254,17 @@ impl Running {
     pub fn ended(mut self) -> (std::process::ExitStatus, String) {
         let status = self.child.wait();
         (status, self.child.lines().join("\n"))
+    }
+
+    /// Lets it come to an end that is no success; what it said.
+    ///
+    /// # Panics
+    /// When it succeeds.
+    pub fn fails(mut self) -> String {
+        let status = self.child.wait();
+        let said = self.child.lines().join("\n");
+        assert!(!status.success(), "{}:\n{said}", self.child.name());
+        said
     }
 
     /// Asks it to end, for its report.

@@ -33,6 +33,8 @@ const IDLE_PERIOD: Duration = Duration::from_millis(100);
 /// What the admin thread works with.
 #[derive(Debug)]
 pub struct AdminConfig {
+    /// As [`Admin::bind`] made it.
+    pub listener: UnixListener,
     /// Its CPU; `None`: anywhere.
     pub cpu: Option<u16>,
     /// The policy, which may have rules or not.
@@ -71,18 +73,26 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Starts to listen, and the thread. It ends on `stop`.
+    /// Opens the socket. Who connects waits until the thread runs.
     ///
     /// # Errors
-    /// What binding or starting a thread reports. The name is free for whoever holds
-    /// the control socket, unless a stranger took it.
-    pub fn spawn(config: AdminConfig) -> io::Result<JoinHandle<()>> {
+    /// What binding reports. The name is free for whoever holds the control socket,
+    /// unless a stranger took it.
+    pub fn bind() -> io::Result<UnixListener> {
         let listener = UnixListener::bind_addr(&address())?;
         listener.set_nonblocking(true)?;
+        Ok(listener)
+    }
+
+    /// Starts the thread. It ends on `stop`.
+    ///
+    /// # Errors
+    /// What starting a thread reports.
+    pub fn spawn(config: AdminConfig) -> io::Result<JoinHandle<()>> {
         let now = Instant::now();
         let bucket = || TokenBucket::new(32, Duration::from_millis(250), now);
         let admin = Admin {
-            listener,
+            listener: config.listener,
             rules: RuleBook::new(config.policy, config.cores, config.rules, config.link),
             directory: config.directory,
             stats: config.stats,

@@ -39,6 +39,7 @@ impl Bed {
         let (directory, stats) = (Directory::default(), Stats::default());
         let (gauges, control) = (Gauges::default(), Arc::<ControlStats>::default());
         let admin = Admin::spawn(AdminConfig {
+            listener: Admin::bind().unwrap(),
             cores: (0..256).map(crate::ids::CoreId).collect(),
             cpu: None,
             policy,

@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 
 use super::{DpdkPort, Idle, PortChoice, Stop, usage};
 use crate::ids::Micros;
+use crate::privileges::{CapabilitySet, OnForbidden, read_capabilities};
 use crate::steering::spec::FLOW_ENTRIES_MAX;
 use crate::steering::{Affinity, Policy};
 use crate::terminal::one_line;
@@ -66,6 +67,18 @@ pub(super) struct Cli {
     /// Let in runtimes of these users only, such as 0,1000 [default: everybody's]
     #[arg(long, value_name = "UIDS")]
     pub(super) allow_uid: Option<String>,
+    /// Let in runtimes of these groups too, by any of their groups [default: everybody's]
+    #[arg(long, value_name = "GIDS")]
+    pub(super) allow_gid: Option<String>,
+    /// Group of the ingress segment, to which the middle digit of --shm-mode applies [default: the daemon's]
+    #[arg(long, value_name = "GID")]
+    pub(super) shm_gid: Option<u32>,
+    /// A system call that a running daemon never makes: deny it, kill (the process), log it, or off (no list) [default: deny]
+    #[arg(long, value_name = "HOW")]
+    pub(super) seccomp: Option<String>,
+    /// Capabilities to keep besides those that are needed, such as net_admin,sys_rawio, or all [default: none]
+    #[arg(long, value_name = "NAMES")]
+    pub(super) keep_caps: Option<String>,
     /// TOML file with the same options by the same names; a flag beats it
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
@@ -203,17 +216,37 @@ pub(super) fn virtual_cores(number: Option<u32>) -> Result<Option<u16>, Stop> {
         .transpose()
 }
 
-/// User ids with commas between.
-pub(super) fn uids(text: &str) -> Result<Vec<u32>, Stop> {
+/// Ids of users or groups with commas between.
+pub(super) fn ids(flag: &str, text: &str) -> Result<Vec<u32>, Stop> {
     text.split(',')
-        .map(|uid| {
-            uid.trim().parse().map_err(|_| {
+        .map(|id| {
+            id.trim().parse().map_err(|_| {
                 usage(format_args!(
-                    "--allow-uid {text}: must be user ids with commas between, such as 0,1000"
+                    "--{flag} {text}: must be numbers with commas between, such as 0,1000"
                 ))
             })
         })
         .collect()
+}
+
+pub(super) fn seccomp(text: &str) -> Result<OnForbidden, Stop> {
+    match text {
+        "deny" => Ok(OnForbidden::Deny),
+        "kill" => Ok(OnForbidden::Kill),
+        "log" => Ok(OnForbidden::Log),
+        "off" => Ok(OnForbidden::Off),
+        _ => Err(usage(format_args!(
+            "--seccomp {text}: must be deny, kill, log or off"
+        ))),
+    }
+}
+
+pub(super) fn keep_caps(text: &str) -> Result<CapabilitySet, Stop> {
+    read_capabilities(text).map_err(|name| {
+        usage(format_args!(
+            "--keep-caps {text}: `{name}` is no capability; see capabilities(7), or give `all`"
+        ))
+    })
 }
 
 /// Octal permission bits; the daemon itself must be able to attach.

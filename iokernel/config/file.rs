@@ -26,6 +26,10 @@ pub(super) struct FileConfig {
     pub(super) no_huge: Option<bool>,
     pub(super) shm_mode: Option<String>,
     pub(super) allow_uid: Option<String>,
+    pub(super) allow_gid: Option<String>,
+    pub(super) shm_gid: Option<u32>,
+    pub(super) seccomp: Option<String>,
+    pub(super) keep_caps: Option<String>,
     pub(super) verbose: Option<u8>,
     pub(super) eal: Option<Vec<String>>,
 }
@@ -57,7 +61,7 @@ impl RuleTable {
 }
 
 /// The keys of [`FileConfig`]. A test holds the two lists together.
-pub(super) const KEYS: [&str; 19] = [
+pub(super) const KEYS: [&str; 23] = [
     "port",
     "policy",
     "affinity",
@@ -75,6 +79,10 @@ pub(super) const KEYS: [&str; 19] = [
     "no-huge",
     "shm-mode",
     "allow-uid",
+    "allow-gid",
+    "shm-gid",
+    "seccomp",
+    "keep-caps",
     "verbose",
     "eal",
 ];

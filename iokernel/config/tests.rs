@@ -83,6 +83,12 @@ fn every_flag_arrives() {
         "0660",
         "--allow-uid",
         "0,1000",
+        "--allow-gid",
+        "100",
+        "--seccomp",
+        "kill",
+        "--keep-caps",
+        "net_admin",
         "--dry-run",
         "-vv",
     ])
@@ -108,13 +114,40 @@ fn every_flag_arrives() {
             idle: Some(Idle::Yield),
             huge_pages: false,
             shm_mode: 0o660,
-            allow_uids: Some(vec![0, 1000]),
+            shm_gid: None,
+            admission: Admission {
+                uids: Some(vec![0, 1000]),
+                gids: Some(vec![100]),
+            },
+            seccomp: OnForbidden::Kill,
+            keep_caps: CapabilitySet::NET_ADMIN,
             dry_run: true,
             verbosity: 2,
             eal_args: Vec::new(),
             notes: Vec::new(),
         }
     );
+}
+
+#[test]
+fn a_group_for_the_segment_keeps_others_out() {
+    let config = parse(&["--shm-gid", "100", "--allow-gid", "100"]).unwrap();
+    assert_eq!((config.shm_gid, config.shm_mode), (Some(100), 0o770));
+    assert!(config.notes.is_empty(), "{:?}", config.notes);
+    let config = parse(&["--shm-gid", "100", "--shm-mode", "0777"]).unwrap();
+    assert_eq!(config.shm_mode, 0o777);
+    let line = refused(&["--shm-gid", "100", "--shm-mode", "0660"]);
+    assert!(line.contains("must be 7"), "{line}");
+}
+
+#[test]
+fn who_may_not_attach_and_may_still_look_is_noted() {
+    for args in [&["--allow-uid", "0"], &["--allow-gid", "0"]] {
+        let notes = parse(args).unwrap().notes;
+        assert!(notes[0].contains("--shm-gid"), "{notes:?}");
+        let closed = [args[0], args[1], "--shm-mode", "0770"];
+        assert!(parse(&closed).unwrap().notes.is_empty());
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ use crate::proc::{Kthread, MAX_UNCOMPLETED, Notes, Proc};
 use crate::stats::SteerStats;
 use crate::steering::ProcSteering;
 
+use super::admission::Admission;
 use super::error::{KthreadError, RegistrationError};
 use super::kthreads::{self, PeerThreads};
 use super::layout::{self, KthreadViews};
@@ -37,8 +38,8 @@ pub struct Context {
     pub ingress_shmid: i32,
     /// Makes regions known to the port's device.
     pub mapper: Arc<dyn DmaMapper>,
-    /// Users who may attach; `None`: anybody.
-    pub allow_uids: Option<Vec<u32>>,
+    /// Who may attach.
+    pub admission: Admission,
 }
 
 /// A runtime that is sound by itself. Dropping it gives everything back.
@@ -123,11 +124,7 @@ pub fn check(raw: RawRegistration, context: &Context) -> Result<Candidate, Regis
     if peer.pid <= 0 {
         return Err(RegistrationError::InvisiblePeer);
     }
-    if let Some(uids) = &context.allow_uids
-        && !uids.contains(&peer.uid)
-    {
-        return Err(RegistrationError::UserNotAllowed(peer.uid));
-    }
+    context.admission.check(peer, raw.connection.as_fd())?;
     let process = peer_pidfd(raw.connection.as_fd());
     kthreads::check_eventfds(&raw.fds).map_err(kthread_error)?;
     let (shmid, region, guard, page_size) = attach(&raw, context)?;
@@ -286,6 +283,7 @@ mod tests {
         SegmentInfo {
             size,
             owner: 1000,
+            group: 100,
             creator: 1001,
             creator_pid: 7,
             attached: 1,

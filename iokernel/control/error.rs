@@ -45,9 +45,9 @@ pub enum RegistrationError {
     /// `SO_PEERCRED` gives no process.
     #[error("its process is not visible here: iokerneld must run in an outer pid namespace")]
     InvisiblePeer,
-    /// `--allow-uid` does not name its user.
-    #[error("user {0} is not among those of --allow-uid")]
-    UserNotAllowed(u32),
+    /// The operator lets in others.
+    #[error("user {0} is not let in by --allow-uid, nor one of its groups by --allow-gid")]
+    NotAllowed(u32),
     /// The process that connected is gone; its id may be somebody else's by now.
     #[error("the process that connected has ended")]
     PeerGone,
@@ -153,7 +153,7 @@ impl RegistrationError {
                 ControlCounter::RefusedMessage
             }
             E::InvisiblePeer | E::PeerGone => ControlCounter::RefusedProcess,
-            E::UserNotAllowed(_) => ControlCounter::RefusedUser,
+            E::NotAllowed(_) => ControlCounter::RefusedUser,
             E::NoSegment { .. }
             | E::IngressSegment(_)
             | E::ForeignSegment { .. }

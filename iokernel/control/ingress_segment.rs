@@ -45,16 +45,19 @@ pub struct IngressSpec {
     /// Permission bits. Runtimes ask for all nine, so a runtime of another user
     /// is let in by 0777 only.
     pub mode: u32,
+    /// The group that the mode's middle digit is for; `None`: ours.
+    pub gid: Option<u32>,
 }
 
 impl IngressSpec {
     /// The segment that runtimes look for.
-    pub fn new(huge_pages: bool, mode: u32) -> IngressSpec {
+    pub fn new(huge_pages: bool, mode: u32, gid: Option<u32>) -> IngressSpec {
         IngressSpec {
             key: types::INGRESS_MBUF_SHM_KEY.cast_signed(),
             len: crate::abi::ingress::INGRESS_LEN,
             huge_pages,
             mode,
+            gid,
         }
     }
 }
@@ -99,6 +102,9 @@ impl IngressSegment {
     pub fn create(spec: &IngressSpec) -> Result<IngressSegment, IngressError> {
         remove_stale(spec)?;
         let id = RemoveOnDrop(make(spec)?);
+        if let Some(gid) = spec.gid {
+            sysv::set_group(id.0, gid).map_err(|e| IngressError::Os("IPC_SET", e))?;
+        }
         let region = ShmRegion::attach(id.0, spec.len).map_err(|e| IngressError::Os("shmat", e))?;
         let page_size = if spec.huge_pages { HUGE_PAGE } else { 4096 };
         if spec.huge_pages {
@@ -313,7 +319,7 @@ mod tests {
     fn spec(len: usize) -> IngressSpec {
         IngressSpec {
             len,
-            ..IngressSpec::new(false, 0o777)
+            ..IngressSpec::new(false, 0o777, None)
         }
     }
 
@@ -327,6 +333,20 @@ mod tests {
         drop(segment);
         let gone = sysv::find(spec(0).key).unwrap_err();
         assert_eq!(gone.raw_os_error(), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn a_segment_belongs_to_the_group_that_is_named() {
+        if !private_namespaces() {
+            return;
+        }
+        let segment = IngressSegment::create(&IngressSpec {
+            mode: 0o770,
+            gid: Some(12345),
+            ..spec(1 << 20)
+        })
+        .unwrap();
+        assert_eq!(sysv::info(segment.shmid()).unwrap().group, 12345);
     }
 
     #[test]

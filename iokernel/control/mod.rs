@@ -18,6 +18,7 @@
 //! arrivals; whatever a refused registration brought (fds, mapping, guaranteed
 //! cores) is given back by drop.
 
+pub mod admission;
 pub mod checks;
 pub mod directory;
 pub mod error;
@@ -40,6 +41,7 @@ pub(crate) mod test_runtime;
 #[cfg(test)]
 mod tests;
 
+pub use admission::Admission;
 pub use directory::Directory;
 pub use error::RegistrationError;
 pub use faults::Fault;

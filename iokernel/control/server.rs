@@ -29,6 +29,7 @@ use crate::port::dma::DmaMapper;
 use crate::stats::ControlCounts;
 use crate::steering::SteeringSpec;
 
+use super::admission::Admission;
 use super::checks::{Candidate, Context};
 use super::directory::Directory;
 use super::kthreads;
@@ -60,8 +61,8 @@ pub struct ServerConfig {
     pub ingress_shmid: i32,
     /// Makes regions known to the port's device.
     pub mapper: Arc<dyn DmaMapper>,
-    /// Users whose runtimes may attach; `None`: anybody's.
-    pub allow_uids: Option<Vec<u32>>,
+    /// Whose runtimes may attach.
+    pub admission: Admission,
     /// How flows are steered.
     pub steering: SteeringSpec,
     /// Cores that guarantees may sum up to.
@@ -178,7 +179,7 @@ impl Server {
             context: Context {
                 ingress_shmid: config.ingress_shmid,
                 mapper: Arc::clone(&config.mapper),
-                allow_uids: config.allow_uids.clone(),
+                admission: config.admission.clone(),
             },
             table: Table::new(config.runtime_cores),
             park: (!config.park_cpus.is_empty()).then(|| kthreads::cpu_set(&config.park_cpus)),

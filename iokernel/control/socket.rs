@@ -20,6 +20,8 @@ use crate::abi::types;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
+/// Most groups of a process. *Source:* linux/limits.h, `NGROUPS_MAX`.
+const MAX_GROUPS: usize = 65536;
 /// Bytes of the name after the NUL that makes it abstract.
 const NAME_LEN: usize = types::CONTROL_SOCK_PATH_LEN as usize - 1;
 
@@ -112,6 +114,45 @@ impl AsFd for ControlSocket {
 /// # Errors
 /// What `getsockopt` reports.
 pub fn peer(connection: BorrowedFd<'_>) -> io::Result<Peer> {
+    let cred = credentials(connection)?;
+    Ok(Peer {
+        pid: cred.pid,
+        uid: cred.uid,
+    })
+}
+
+/// The groups of who connected: the effective one, and the supplementary ones where the
+/// kernel tells them (Linux 4.13).
+///
+/// # Errors
+/// What `getsockopt` reports.
+pub fn peer_groups(connection: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    /// `SO_PEERGROUPS` (asm-generic/socket.h).
+    const SO_PEERGROUPS: libc::c_int = 59;
+    let mut groups = vec![0_u32; MAX_GROUPS];
+    let mut len = libc::socklen_t::try_from(size_of_val(&*groups)).expect("256 KiB");
+    // SAFETY: the kernel writes at most `len` bytes, all of `groups`.
+    let ret = unsafe {
+        libc::getsockopt(
+            connection.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERGROUPS,
+            groups.as_mut_ptr().cast(),
+            &mut len,
+        )
+    };
+    match ret {
+        0 => groups.truncate(len as usize / size_of::<u32>()),
+        _ => match io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::ENOPROTOOPT) => groups.clear(),
+            e => return Err(e),
+        },
+    }
+    groups.push(credentials(connection)?.gid);
+    Ok(groups)
+}
+
+fn credentials(connection: BorrowedFd<'_>) -> io::Result<libc::ucred> {
     let mut cred = libc::ucred {
         pid: 0,
         uid: 0,
@@ -131,10 +172,7 @@ pub fn peer(connection: BorrowedFd<'_>) -> io::Result<Peer> {
     if ret < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(Peer {
-        pid: cred.pid,
-        uid: cred.uid,
-    })
+    Ok(cred)
 }
 
 /// The process that has the name bound, if it can be found out.

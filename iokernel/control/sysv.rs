@@ -11,6 +11,8 @@ pub(crate) struct SegmentInfo {
     pub(crate) size: usize,
     /// Owner's user id; the creator or the owner may change it.
     pub(crate) owner: u32,
+    /// Group, which they may change too.
+    pub(crate) group: u32,
     /// Creator's user id; never changes.
     pub(crate) creator: u32,
     /// Creator's process id.
@@ -52,10 +54,22 @@ pub(crate) fn info(id: i32) -> io::Result<SegmentInfo> {
     Ok(SegmentInfo {
         size: ds.shm_segsz,
         owner: ds.shm_perm.uid,
+        group: ds.shm_perm.gid,
         creator: ds.shm_perm.cuid,
         creator_pid: ds.shm_cpid,
         attached: ds.shm_nattch,
     })
+}
+
+/// Gives a segment, which is ours, to a group.
+pub(crate) fn set_group(id: i32, gid: u32) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid shmid_ds: integers only.
+    let mut ds: libc::shmid_ds = unsafe { std::mem::zeroed() };
+    // SAFETY: IPC_STAT fills the struct that it is given.
+    check(unsafe { libc::shmctl(id, libc::IPC_STAT, &mut ds) })?;
+    ds.shm_perm.gid = gid;
+    // SAFETY: IPC_SET reads owner, group and mode from the struct.
+    check(unsafe { libc::shmctl(id, libc::IPC_SET, &mut ds) }).map(drop)
 }
 
 /// Marks a segment for destruction; it goes with its last mapping.

@@ -67,6 +67,16 @@ pub(crate) fn become_user(uid: libc::uid_t) {
     assert!(set_user(uid), "may_become_another() was not asked");
 }
 
+/// Makes this thread, and no other, one of another group and of some besides.
+pub(crate) fn become_member(gid: libc::gid_t, others: &[libc::gid_t]) {
+    // SAFETY: the raw calls change the calling thread only; as many groups as are counted.
+    let became = unsafe {
+        libc::syscall(libc::SYS_setgroups, others.len(), others.as_ptr()) == 0
+            && libc::syscall(libc::SYS_setresgid, gid, gid, gid) == 0
+    };
+    assert!(became, "may_become_another() was not asked");
+}
+
 fn set_user(uid: libc::uid_t) -> bool {
     // SAFETY: the raw system call changes the calling thread only (libc's wrapper changes all).
     unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) == 0 }

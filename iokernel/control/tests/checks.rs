@@ -6,10 +6,11 @@ use std::sync::Arc;
 use crate::abi::types;
 use crate::port::dma::{DmaMapper, Iova, NoDma};
 
+use super::super::admission::Admission;
 use super::super::checks::{Candidate, Context, check};
 use super::super::error::{KthreadError, RegistrationError};
 use super::super::test_runtime::{
-    TestRuntime, become_user, gettid, may_become_another, private_namespaces,
+    TestRuntime, become_member, become_user, gettid, may_become_another, private_namespaces,
 };
 use super::super::{registration::RawRegistration, sysv};
 
@@ -17,7 +18,7 @@ fn context() -> Context {
     Context {
         ingress_shmid: -1,
         mapper: Arc::new(NoDma),
-        allow_uids: None,
+        admission: Admission::default(),
     }
 }
 
@@ -55,15 +56,60 @@ fn a_user_that_is_not_allowed_is_refused() {
     let runtime = TestRuntime::new(1);
     let uid = runtime.raw().peer.uid;
     let only = |uids: &[u32]| Context {
-        allow_uids: Some(uids.to_vec()),
+        admission: Admission {
+            uids: Some(uids.to_vec()),
+            gids: None,
+        },
         ..context()
     };
     assert!(check(runtime.raw(), &only(&[uid + 1, uid])).is_ok());
     let error = check(runtime.raw(), &only(&[uid + 1])).unwrap_err();
     assert!(
-        matches!(error, RegistrationError::UserNotAllowed(u) if u == uid),
+        matches!(error, RegistrationError::NotAllowed(u) if u == uid),
         "{error}"
     );
+}
+
+#[test]
+fn a_group_that_is_allowed_lets_its_members_in() {
+    if !private_namespaces() {
+        return;
+    }
+    if !may_become_another() {
+        return;
+    }
+    let (own, other, spare) = (1001, 1002, 1003);
+    let runtime = TestRuntime::new(1);
+    let only = |uids: Option<Vec<u32>>, gids: &[u32]| Context {
+        admission: Admission {
+            uids,
+            gids: Some(gids.to_vec()),
+        },
+        ..context()
+    };
+    let raw = || {
+        std::thread::scope(|scope| {
+            let member = scope.spawn(|| {
+                become_member(own, &[other, spare]);
+                runtime.raw()
+            });
+            member.join().unwrap()
+        })
+    };
+    let uid = raw().peer.uid;
+    for group in [own, other, spare] {
+        assert!(check(raw(), &only(None, &[7, group])).is_ok(), "{group}");
+    }
+    // Either is enough: a user of a list, or a group of one.
+    assert!(check(raw(), &only(Some(vec![uid]), &[7])).is_ok());
+    assert!(check(raw(), &only(Some(vec![uid + 1]), &[own])).is_ok());
+    for uids in [None, Some(vec![uid + 1])] {
+        let error = check(raw(), &only(uids, &[7])).unwrap_err();
+        assert!(
+            matches!(error, RegistrationError::NotAllowed(u) if u == uid),
+            "{error}"
+        );
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::control::admission::Admission;
 use crate::control::directory::Directory;
 use crate::control::messages::{DataplaneEnd, DetachReason, ToControl, ToDataplane, channel};
 use crate::control::server::{ControlStats, Server, ServerConfig};
@@ -39,7 +40,7 @@ pub(in crate::control) fn config(cores: u16) -> (ServerConfig, DataplaneEnd) {
         channel: control,
         ingress_shmid: -1,
         mapper: Arc::new(NoDma),
-        allow_uids: None,
+        admission: Admission::default(),
         // Small, for many runtimes come and go here.
         steering: SteeringSpec {
             flow_entries: 1000,
