@@ -13,6 +13,8 @@ use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::thread::CpuSet;
+
 use crate::abi::shm::ShmRegion;
 use crate::abi::types;
 use crate::cores::arbiter::{ProcSpec, Seat};
@@ -68,6 +70,26 @@ impl Candidate {
     /// Its thread ids, in our pid namespace.
     pub fn tids(&self) -> impl Iterator<Item = i32> {
         self.kthreads.iter().map(|kthread| kthread.tid)
+    }
+
+    /// Lets its kthreads run on `cpus` only. A kthread that no such CPU takes, offline or
+    /// out of its cpuset, stays where it is; the first of them is returned.
+    ///
+    /// # Errors
+    /// [`RegistrationError::Kthread`]: one that has ended, or may not be pinned.
+    pub(super) fn pin(&self, cpus: &CpuSet) -> Result<Option<i32>, RegistrationError> {
+        let mut unpinned = None;
+        for (index, k) in self.kthreads.iter().enumerate() {
+            let (pid, tid) = (self.peer.pid, k.tid);
+            match kthreads::pin_kthread(pid, tid, k.pidfd.as_ref(), cpus) {
+                Ok(()) => {}
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+                    unpinned = unpinned.or(Some(tid));
+                }
+                Err(error) => return Err(kthread_error((index, KthreadError::Pin { tid, error }))),
+            }
+        }
+        Ok(unpinned)
     }
 
     /// Its kthreads.

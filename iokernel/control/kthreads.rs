@@ -161,11 +161,32 @@ pub fn cpu_set(cpus: &[u16]) -> CpuSet {
     set
 }
 
+/// Pins a runtime's thread if it is still that one.
+///
+/// A number is nobody else's while its thread lives. That is looked at just before; in
+/// between the thread would have to end and the kernel to go through all other numbers.
+/// Where it has no pidfds of threads (before Linux 6.9) a thread of a later process with
+/// the runtime's number would be taken for it.
+///
+/// # Errors
+/// `ESRCH` if it has ended; what `sched_setaffinity` reports.
+pub fn pin_kthread(pid: i32, tid: i32, pidfd: Option<&OwnedFd>, cpus: &CpuSet) -> io::Result<()> {
+    let lives = match pidfd {
+        Some(pidfd) => !has_ended(pidfd),
+        None => is_thread_of(pid, tid),
+    };
+    if lives {
+        pin(tid, cpus)
+    } else {
+        Err(io::Error::from_raw_os_error(libc::ESRCH))
+    }
+}
+
 /// Pins a thread.
 ///
 /// # Errors
 /// What `sched_setaffinity` reports.
-pub fn pin(tid: i32, cpus: &CpuSet) -> io::Result<()> {
+fn pin(tid: i32, cpus: &CpuSet) -> io::Result<()> {
     let pid = Pid::from_raw(tid).filter(|_| tid > 0);
     let pid = pid.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
     Ok(sched_setaffinity(Some(pid), cpus)?)
@@ -176,6 +197,7 @@ mod tests {
     use super::*;
     use crate::testing::skip;
     use rustix::event::{EventfdFlags, eventfd};
+    use rustix::thread::sched_getaffinity;
 
     #[test]
     fn ns_ids_go_from_outer_to_inner() {
@@ -232,6 +254,41 @@ mod tests {
         }
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn who_has_the_number_of_an_ended_thread_is_left_alone() {
+        let me = std::process::id().cast_signed();
+        let own = rustix::thread::gettid().as_raw_nonzero().get();
+        let before = sched_getaffinity(None).unwrap();
+        let nowhere = cpu_set(&[]);
+        // An empty set is refused, so nothing changes even if the check is missing.
+        let gone = |pid, pidfd| {
+            let error = pin_kthread(pid, own, pidfd, &nowhere).unwrap_err();
+            error.raw_os_error() == Some(libc::ESRCH)
+        };
+        assert!(!gone(me, None), "a thread of its process is that one");
+        assert!(gone(1, None));
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let tid = rustix::thread::gettid().as_raw_nonzero().get();
+            tell.send(tid).unwrap();
+            let _ = ended.recv();
+        });
+        let pidfd = PeerThreads::of(me).pidfd(told.recv().unwrap()).unwrap();
+        let Some(pidfd) = pidfd else {
+            return skip("the number of an ended thread", "no pidfds of threads here");
+        };
+        assert!(!gone(me, Some(&pidfd)));
+        drop(end);
+        thread.join().unwrap();
+        // join() returns a moment before the kernel says so.
+        while !has_ended(&pidfd) {
+            std::thread::yield_now();
+        }
+        assert!(gone(me, Some(&pidfd)));
+        assert_eq!(sched_getaffinity(None).unwrap(), before);
     }
 
     #[test]

@@ -179,7 +179,7 @@ pub(super) const CASES: &[Case] = &[
         20,
         "a-user-who-may-not",
         "connects as a user that --allow-uid does not name",
-        Refused("is not among those of --allow-uid", "REFUSED_USER"),
+        Refused("is not let in by --allow-uid", "REFUSED_USER"),
         || {
             let mut offender = Offender::new(Plan::new());
             become_user(65534);

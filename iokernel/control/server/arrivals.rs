@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 
 use crate::control::checks::{self, Candidate};
-use crate::control::error::{KthreadError, RegistrationError};
-use crate::control::kthreads;
+use crate::control::error::RegistrationError;
 use crate::control::messages::ToDataplane;
 use crate::control::rate_limit::Suppressed;
 use crate::control::registration::{DEADLINE, Progress, Registration};
@@ -131,19 +130,11 @@ impl Server {
     /// *Source:* C: iokernel/cores.c, `cores_init_proc`.
     fn admit(&mut self, candidate: Candidate) {
         if let Some(park) = self.park {
-            for (index, tid) in candidate.tids().enumerate() {
-                match kthreads::pin(tid, &park) {
-                    Ok(()) => {}
-                    // The CPU went offline, or left its cpuset: it waits where it is.
-                    Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
-                        self.warn_of_park_cpu(candidate.peer, tid);
-                    }
-                    Err(error) => {
-                        let error = KthreadError::Pin { tid, error };
-                        let error = RegistrationError::Kthread { index, error };
-                        return self.refuse(candidate.peer, &error);
-                    }
-                }
+            // Checked a while ago, if it waited for a departure.
+            match candidate.pin(&park) {
+                Ok(None) => {}
+                Ok(Some(tid)) => self.warn_of_park_cpu(candidate.peer, tid),
+                Err(error) => return self.refuse(candidate.peer, &error),
             }
         }
         // Its tables may be large: the watch goes on meanwhile.

@@ -139,16 +139,8 @@ impl Server {
         };
         let Some(cpus) = cpus else { return };
         for kthread in &proc.kthreads {
-            let lives = match &kthread.pidfd {
-                Some(pidfd) => !kthreads::has_ended(pidfd),
-                // Before Linux 6.9: the number may be another thread's by now, but
-                // hardly one of a process that has the same number as well.
-                None => kthreads::is_thread_of(proc.pid, kthread.tid),
-            };
-            if lives {
-                // It may end at any moment, which is as good.
-                let _ = kthreads::pin(kthread.tid, cpus);
-            }
+            // It may end at any moment, which is as good.
+            let _ = kthreads::pin_kthread(proc.pid, kthread.tid, kthread.pidfd.as_ref(), cpus);
         }
     }
 

@@ -156,7 +156,8 @@ fn kthreads_leave_the_runtime_cores_with_and_without_pidfds() {
         assert_eq!(tids.map(affinity), [[park], [park]], "pinned at first");
         // As if each had been given all cores; and as on Linux before 6.9.
         for tid in tids {
-            kthreads::pin(tid, &kthreads::cpu_set(&everywhere)).unwrap();
+            let own = std::process::id().cast_signed();
+            kthreads::pin_kthread(own, tid, None, &kthreads::cpu_set(&everywhere)).unwrap();
         }
         let id = h.procs[0].id;
         h.procs[0].kthreads[1].pidfd = None;
