@@ -7,6 +7,12 @@
 
 use std::fs;
 
+#[cfg(feature = "dpdk")]
+use compat_tests::child::Child;
+#[cfg(feature = "dpdk")]
+use compat_tests::daemon::{self, Daemon};
+#[cfg(feature = "dpdk")]
+use compat_tests::host::{Turn, free_huge_pages};
 use compat_tests::namespace::{User, is_root};
 use compat_tests::{Host, Runtime, skip};
 
@@ -97,6 +103,57 @@ fn threads_of_dpdk_are_confined_too() {
     };
     // As above, and the EAL's: interrupts at least.
     assert_confined(host.daemon().pid(), 4, KILL | SYS_NICE | IPC_OWNER);
+    host.finish();
+}
+
+#[cfg(feature = "dpdk")]
+#[test]
+fn devices_of_every_kind_start_and_stop_behind_the_walls() {
+    let case = "virtual devices";
+    if !may_be_others(case) {
+        return;
+    }
+    let Some(host) = Host::bare(case, Turn::take()) else {
+        return;
+    };
+    for device in ["net_tap0", "net_null0", "net_ring0"] {
+        let vdev = format!("--vdev={device}");
+        let words = ["--no-huge", "--seccomp", "kill", "--", "--no-pci", &vdev];
+        let mut daemon = Daemon::start(host.space(), &words.map(str::to_owned));
+        let status = daemon.terminate();
+        assert!(status.success(), "{device}: {status}:\n{}", daemon.log());
+    }
+    host.finish();
+}
+
+#[cfg(feature = "dpdk")]
+#[test]
+fn memory_that_processes_share_is_had_and_given_back_behind_the_walls() {
+    let case = "memory that DPDK's processes share";
+    if !may_be_others(case) {
+        return;
+    }
+    let Some(host) = Host::bare(case, Turn::take()) else {
+        return;
+    };
+    // The ingress region and DPDK's own.
+    if free_huge_pages() < 400 {
+        return skip(case, "it takes 400 huge pages");
+    }
+    let dir = host.dir().display().to_string();
+    let prefix = format!("calisto-shared-{}", std::process::id());
+    let script = r#"mount -t hugetlbfs none "$1" && exec "$0" --seccomp kill -- \
+        --no-pci --vdev=net_null0 --huge-dir="$1" --file-prefix="$2""#;
+    let mut command = host.command("unshare");
+    command.args(["--mount", "sh", "-c", script]);
+    command.arg(daemon::binary()).args([&dir, &prefix]);
+    let mut child = Child::spawn("iokerneld", &mut command).expect("unshare is installed");
+    let ready = child.wait_line(|line| line.contains("ready"));
+    child.signal(libc::SIGTERM);
+    let status = child.wait();
+    let _ = fs::remove_dir_all(format!("/var/run/dpdk/{prefix}"));
+    let log = child.lines().join("\n");
+    assert!(ready.is_some() && status.success(), "{status}:\n{log}");
     host.finish();
 }
 

@@ -325,7 +325,7 @@ impl log::Log for Remember {
 }
 
 /// Starts to remember.
-pub(super) fn remember_log() {
+pub(crate) fn remember_log() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         log::set_logger(&Remember).unwrap();
@@ -334,7 +334,7 @@ pub(super) fn remember_log() {
 }
 
 /// What a thread logged so far.
-pub(super) fn log_of(thread: ThreadId) -> Vec<String> {
+pub(crate) fn log_of(thread: ThreadId) -> Vec<String> {
     let lines = LINES.lock().unwrap();
     lines
         .as_ref()

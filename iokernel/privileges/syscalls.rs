@@ -76,6 +76,9 @@ pub(super) enum RestrictError {
     List(#[from] BackendError),
 }
 
+/// The C library's, with which the EAL ends its threads. *Source:* glibc, internal-signals.h.
+const SIGCANCEL: libc::c_int = 32;
+
 /// Whatever their arguments: memory, threads, time, files and sockets that are open.
 const PLAIN: [libc::c_long; 57] = [
     // Memory.
@@ -217,7 +220,7 @@ fn by_arguments() -> Result<Vec<(libc::c_long, Vec<SeccompRule>)>, BackendError>
     let thread = libc::CLONE_VM | libc::CLONE_THREAD;
     // Of runtimes' kthreads; the rest is between our own threads.
     let signals = [0, libc::SIGUSR1];
-    let own = [libc::SIGURG, libc::SIGABRT];
+    let own = [libc::SIGURG, libc::SIGABRT, SIGCANCEL];
     let descriptors = [
         libc::F_DUPFD_CLOEXEC,
         libc::F_GETFD,
@@ -283,7 +286,7 @@ fn rules(port: PortNeeds) -> Result<Rules, BackendError> {
 
 /// A filter with one call that this kernel seems not to have. The C library then starts
 /// threads with clone, of which the flags can be seen.
-fn without(call: libc::c_long) -> Result<BpfProgram, BackendError> {
+pub(super) fn without(call: libc::c_long) -> Result<BpfProgram, BackendError> {
     SeccompFilter::new(
         Rules::from([(call, Vec::new())]),
         SeccompAction::Allow,
@@ -327,7 +330,7 @@ fn may_do(action: u32) -> Result<(), RestrictError> {
 }
 
 /// Installs a filter in all threads.
-fn install(program: &BpfProgram) -> Result<(), RestrictError> {
+pub(super) fn install(program: &BpfProgram) -> Result<(), RestrictError> {
     // As the kernel lays it out (linux/filter.h).
     #[repr(C)]
     struct Program {

@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 use std::sync::mpsc;
 
 use super::*;
+use crate::control::test_runtime::{log_of, remember_log};
 use crate::testing::skip;
 
 /// Tells the process started again what to do.
@@ -204,6 +205,34 @@ fn a_forbidden_system_call_ends_the_process_if_so_wished() {
             ended_well(&again(NAME, "log"));
         }
     }
+}
+
+#[test]
+fn a_kernel_without_filters_is_one_warning() {
+    const NAME: &str = "a_kernel_without_filters_is_one_warning";
+    if std::env::var_os(CHILD).is_none() {
+        return ended_well(&again(NAME, "old"));
+    }
+    let old = syscalls::without(libc::SYS_seccomp).unwrap();
+    if let Err(e) = syscalls::install(&old) {
+        return skip("a kernel without filters", &e.to_string());
+    }
+    remember_log();
+    let needs = Needs {
+        port: PortNeeds::NONE,
+        users: None,
+        extra: CapabilitySet::empty(),
+    };
+    confine(&needs, OnForbidden::Deny);
+    let log = log_of(std::thread::current().id());
+    let warned: Vec<_> = log
+        .iter()
+        .filter(|l| l.contains("not restricted"))
+        .collect();
+    assert_eq!(warned.len(), 1, "{log:?}");
+    // Capabilities are gone all the same.
+    let kept = rustix::thread::capabilities(None).unwrap().permitted;
+    assert!(!kept.contains(CapabilitySet::SYS_ADMIN), "{log:?}");
 }
 
 #[test]
