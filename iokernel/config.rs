@@ -54,6 +54,8 @@ pub struct Config {
     pub shm_gid: Option<u32>,
     /// Whose runtimes may attach.
     pub admission: Admission,
+    /// Buffers that one runtime may keep if others keep none, percent.
+    pub lent_max: u32,
     /// What a system call does that a running daemon never makes.
     pub seccomp: OnForbidden,
     /// Capabilities to keep besides those that are needed.
@@ -111,6 +113,7 @@ impl Default for Config {
             shm_mode: 0o777,
             shm_gid: None,
             admission: Admission::default(),
+            lent_max: 25,
             seccomp: OnForbidden::default(),
             keep_caps: CapabilitySet::empty(),
             dry_run: false,
@@ -344,6 +347,10 @@ fn merge(cli: Cli, file: FileConfig) -> Result<Config, Stop> {
                 .map(|t| cli::ids("allow-gid", &t))
                 .transpose()?,
         },
+        lent_max: cli
+            .lent_max
+            .or(file.lent_max)
+            .map_or(Ok(defaults.lent_max), cli::lent_max)?,
         seccomp: cli
             .seccomp
             .or(file.seccomp)

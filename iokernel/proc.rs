@@ -89,12 +89,27 @@ pub struct Notes {
     pub bad_tags: u32,
     /// Turns among its kthreads, for messages that any may take.
     pub round_robin: u32,
+    /// Its kthreads whose queues are polled.
+    pub polled: u16,
+    /// What it took of a turn.
+    pub taken: Taken,
     /// It is on the list of those with completions or joins to be sent again.
     pub overflowing: bool,
     /// It could not be woken or preempted, and is about to be detached.
     pub failed: bool,
     /// Set once it leaves.
     pub leaving: Option<Leaving>,
+}
+
+/// What a runtime took of one turn of the polling loop.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Taken {
+    /// The turn.
+    pub turn: u32,
+    /// Commands.
+    pub commands: usize,
+    /// Packets sent.
+    pub packets: usize,
 }
 
 /// How far a departure has come.

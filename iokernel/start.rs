@@ -17,6 +17,7 @@ use calisto::cores::arbiter::Arbiter;
 use calisto::cores::executor::WakeWatch;
 use calisto::cores::topology::{CorePlan, CpuId, CpuList, PlanOptions, Topology, plan};
 use calisto::dataplane::effects::Effects;
+use calisto::dataplane::lending::Lending;
 use calisto::dataplane::loans::MAX_PROCS;
 use calisto::dataplane::{Dataplane, Idle, Parts, Stopped};
 use calisto::port::Port;
@@ -236,6 +237,7 @@ fn serve<P: Port>(
         stats: stats.clone(),
         gauges: gauges.clone(),
         idle: idle(config, cores),
+        lending: Lending::new(config.lent_max),
     });
     log::info!("iokerneld: ready, polling on CPU {}", cores.dataplane_cpu);
     let stopped = dataplane.run(stop);

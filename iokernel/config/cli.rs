@@ -7,6 +7,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use super::{DpdkPort, Idle, PortChoice, Stop, usage};
+use crate::dataplane::lending::{SHARE_MAX, SHARE_MIN};
 use crate::ids::Micros;
 use crate::privileges::{CapabilitySet, OnForbidden, read_capabilities};
 use crate::steering::spec::FLOW_ENTRIES_MAX;
@@ -73,6 +74,9 @@ pub(super) struct Cli {
     /// Group of the ingress segment, to which the middle digit of --shm-mode applies [default: the daemon's]
     #[arg(long, value_name = "GID")]
     pub(super) shm_gid: Option<u32>,
+    /// Received packets that one runtime may keep if others keep none, percent of all buffers [default: 25]
+    #[arg(long, value_name = "PERCENT")]
+    pub(super) lent_max: Option<u32>,
     /// A system call that a running daemon never makes: deny it, kill (the process), log it, or off (no list) [default: deny]
     #[arg(long, value_name = "HOW")]
     pub(super) seccomp: Option<String>,
@@ -227,6 +231,15 @@ pub(super) fn ids(flag: &str, text: &str) -> Result<Vec<u32>, Stop> {
             })
         })
         .collect()
+}
+
+pub(super) fn lent_max(percent: u32) -> Result<u32, Stop> {
+    match percent {
+        SHARE_MIN..=SHARE_MAX => Ok(percent),
+        _ => Err(usage(format_args!(
+            "--lent-max {percent}: must be {SHARE_MIN} to {SHARE_MAX} percent"
+        ))),
+    }
 }
 
 pub(super) fn seccomp(text: &str) -> Result<OnForbidden, Stop> {

@@ -28,6 +28,7 @@ pub(super) struct FileConfig {
     pub(super) allow_uid: Option<String>,
     pub(super) allow_gid: Option<String>,
     pub(super) shm_gid: Option<u32>,
+    pub(super) lent_max: Option<u32>,
     pub(super) seccomp: Option<String>,
     pub(super) keep_caps: Option<String>,
     pub(super) verbose: Option<u8>,
@@ -61,7 +62,7 @@ impl RuleTable {
 }
 
 /// The keys of [`FileConfig`]. A test holds the two lists together.
-pub(super) const KEYS: [&str; 23] = [
+pub(super) const KEYS: [&str; 24] = [
     "port",
     "policy",
     "affinity",
@@ -81,6 +82,7 @@ pub(super) const KEYS: [&str; 23] = [
     "allow-uid",
     "allow-gid",
     "shm-gid",
+    "lent-max",
     "seccomp",
     "keep-caps",
     "verbose",

@@ -14,6 +14,8 @@ use crate::stats::Counter;
 
 /// Commands taken in one turn of the loop. C: `IOKERNEL_CMD_BURST_SIZE`.
 pub(super) const CMD_BURST_SIZE: usize = 64;
+/// Commands of one runtime before others had their turn, where several are polled.
+pub(super) const CMD_SHARE: usize = CMD_BURST_SIZE / 4;
 /// Bad tags after which a runtime is detached.
 pub(super) const BAD_TAGS_MAX: u32 = 16;
 /// Longest timer that is believed: a day. A later one is cut to it, and the
@@ -23,9 +25,30 @@ const TIMER_MAX: Micros = Micros(24 * 3600 * 1_000_000);
 impl<P: Port> Dataplane<P> {
     /// Takes a burst of commands, beginning at another kthread each turn. True
     /// if there was any.
+    ///
+    /// Each runtime has its share first, however many kthreads it has; what nobody else
+    /// wanted goes to those that were cut short. A park costs a hundred times what a
+    /// returned packet does, so it ends a runtime's turn.
     pub(super) fn commands(&mut self) -> bool {
-        let kthreads = self.polled.len();
         let mut budget = CMD_BURST_SIZE;
+        if self.runtimes_polled > 1 {
+            budget = self.command_round(budget, CMD_SHARE);
+        }
+        if self.runtimes_polled == 1 || (self.cut && budget > 0) {
+            budget = self.command_round(budget, CMD_BURST_SIZE);
+        }
+        let taken = CMD_BURST_SIZE - budget;
+        self.give_back();
+        self.stats.add(Counter::CommandsPulled, taken as u64);
+        taken > 0
+    }
+
+    /// One round over the kthreads, in which no runtime comes to more than `share`
+    /// commands in this turn. Returns what is left of the budget.
+    #[inline]
+    fn command_round(&mut self, mut budget: usize, share: usize) -> usize {
+        self.cut = false;
+        let kthreads = self.polled.len();
         let mut at = self.command_turn;
         for _ in 0..kthreads {
             // Decisions taken on the way only add kthreads at the end.
@@ -33,48 +56,61 @@ impl<P: Port> Dataplane<P> {
             let Some(who) = self.polled.get(at).copied() else {
                 break;
             };
-            budget = self.commands_of(who, budget);
+            // Nobody is to be kept from anything by the only one.
+            if self.runtimes_polled == 1 {
+                budget -= self.commands_of(who, budget);
+            } else {
+                let before = self.taken(who.slot).commands;
+                let most = budget.min(share.saturating_sub(before));
+                let took = self.commands_of(who, most);
+                budget -= took;
+                self.cut |= took == most;
+                // Unless a park has set it to more.
+                let taken = self.taken(who.slot);
+                taken.commands = taken.commands.max(before + took);
+            }
             if budget == 0 {
                 break;
             }
         }
         self.command_turn = at;
-        let taken = CMD_BURST_SIZE - budget;
-        self.give_back();
-        self.stats.add(Counter::CommandsPulled, taken as u64);
-        taken > 0
+        budget
     }
 
-    /// Takes up to `budget` commands of one kthread; returns what is left of it.
+    /// Takes up to `most` commands of one kthread; returns how many.
     #[inline]
-    fn commands_of(&mut self, who: KthreadRef, mut budget: usize) -> usize {
-        while budget > 0 {
+    fn commands_of(&mut self, who: KthreadRef, most: usize) -> usize {
+        let mut took = 0;
+        while took < most {
             let Some(proc) = self.procs[who.slot.index()].as_mut() else {
-                return budget;
+                return took;
             };
             if proc.notes.leaving.is_some() {
-                return budget;
+                return took;
             }
             let queue = &mut proc.kthreads[who.kthread.index()].txcmdq;
             let Some(Msg { cmd, payload }) = queue.recv() else {
                 queue.write_back();
-                return budget;
+                return took;
             };
-            budget -= 1;
+            took += 1;
             if cmd == u64::from(TXCMD_NET_COMPLETE) {
                 self.take_back(who, payload);
             } else {
                 // At once: the runtime takes an unwritten word for "my park was not seen".
                 queue.write_back();
                 self.other_command(who, cmd, payload);
-                // A parked kthread sends nothing before it is woken.
-                return budget;
+                // A parked kthread sends nothing before it is woken; another's turn comes.
+                if self.runtimes_polled > 1 {
+                    self.taken(who.slot).commands = CMD_BURST_SIZE;
+                }
+                return took;
             }
         }
         if let Some(proc) = self.procs[who.slot.index()].as_mut() {
             proc.kthreads[who.kthread.index()].txcmdq.write_back();
         }
-        budget
+        took
     }
 
     #[inline]

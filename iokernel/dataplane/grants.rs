@@ -148,6 +148,9 @@ impl<P: Port> Dataplane<P> {
         let k = &mut self.proc(slot).kthreads[kthread.index()];
         if !k.polled {
             k.polled = true;
+            let polled = &mut self.proc(slot).notes.polled;
+            *polled += 1;
+            self.runtimes_polled += usize::from(*polled == 1);
             self.polled.push(KthreadRef { slot, kthread });
         }
     }

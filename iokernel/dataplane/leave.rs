@@ -18,8 +18,10 @@ use crate::port::Port;
 use crate::proc::Leaving;
 use crate::stats::Counter;
 
-/// Buffers looked at in one turn of the loop, for loans of one departed runtime.
-const RECLAIM_BURST_SIZE: u32 = 1024;
+/// Buffers looked at in one turn of the loop, for loans of departed runtimes.
+const RECLAIM_BURST_SIZE: u32 = 4096;
+/// Departed runtimes looked after in one turn.
+const SEE_OFF_BURST_SIZE: usize = 16;
 /// Queued packets that are still sent for a runtime that hung up or died: one full
 /// `txpktq` of an unmodified runtime.
 const DRAIN_MAX: u32 = 4096;
@@ -62,29 +64,41 @@ impl<P: Port> Dataplane<P> {
         self.apply();
     }
 
-    /// Moves each departure on a little; hands over what is finished.
+    /// Moves some departures on a little, others first each turn; hands over what is
+    /// finished.
     #[cold]
     pub(super) fn see_off(&mut self) {
-        let mut at = 0;
-        while let Some(slot) = self.leaving.get(at).copied() {
-            self.reclaim(slot);
+        let mut budget = RECLAIM_BURST_SIZE;
+        let mut reap = false;
+        for _ in 0..self.leaving.len().min(SEE_OFF_BURST_SIZE) {
+            if self.leave_turn >= self.leaving.len() {
+                self.leave_turn = 0;
+            }
+            let slot = self.leaving[self.leave_turn];
+            budget -= self.reclaim(slot, budget);
+            reap |= self.proc(slot).notes.tx_in_flight > 0;
             if self.holds_nothing(slot) {
-                self.leaving.swap_remove(at);
+                self.leaving.swap_remove(self.leave_turn);
                 self.hand_over(slot);
             } else {
-                at += 1;
+                self.leave_turn += 1;
             }
+        }
+        if reap {
+            self.port.tx_reap();
         }
         self.give_back();
     }
 
-    /// Takes back loans, a burst of buffers at a time; stops at the last one.
-    fn reclaim(&mut self, slot: ProcSlot) {
+    /// Takes back loans, looking at `budget` buffers at most; stops at the last loan.
+    /// Returns at how many it looked.
+    fn reclaim(&mut self, slot: ProcSlot, budget: u32) -> u32 {
         let Some(mut leaving) = self.proc(slot).notes.leaving else {
-            return;
+            return 0;
         };
         let mut lent = self.proc(slot).notes.lent;
-        let end = (leaving.cursor + RECLAIM_BURST_SIZE).min(INGRESS_BUFS);
+        let start = leaving.cursor;
+        let end = (start + budget).min(INGRESS_BUFS);
         while lent > 0 && leaving.cursor < end {
             let returned = self.loans.reclaim(BufIdx(leaving.cursor), slot);
             if returned != Returned::Bad {
@@ -103,15 +117,15 @@ impl<P: Port> Dataplane<P> {
         );
         notes.lent = lent;
         notes.leaving = Some(leaving);
+        leaving.cursor - start
     }
 
     fn holds_nothing(&mut self, slot: ProcSlot) -> bool {
         let proc = self.proc(slot);
-        if proc.notes.tx_in_flight > 0 {
-            self.port.tx_reap();
-            return false;
-        }
-        proc.notes.lent == 0 && !proc.notes.overflowing && !proc.kthreads.iter().any(|k| k.polled)
+        proc.notes.tx_in_flight == 0
+            && proc.notes.lent == 0
+            && !proc.notes.overflowing
+            && !proc.kthreads.iter().any(|k| k.polled)
     }
 
     fn hand_over(&mut self, slot: ProcSlot) {

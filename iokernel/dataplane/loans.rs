@@ -56,6 +56,8 @@ pub enum Returned {
 pub struct Loans {
     records: Box<[Record]>,
     groups: Box<[Group]>,
+    /// Buffers that are lent, a broadcast counted once.
+    lent: u32,
 }
 
 impl Default for Loans {
@@ -68,6 +70,7 @@ impl Default for Loans {
         Loans {
             records: vec![record; INGRESS_BUFS as usize].into_boxed_slice(),
             groups: vec![[0; WORDS]; INGRESS_BUFS as usize].into_boxed_slice(),
+            lent: 0,
         }
     }
 }
@@ -81,9 +84,16 @@ impl Loans {
         }
     }
 
+    /// Buffers that are lent to anybody.
+    #[inline]
+    pub fn lent(&self) -> u32 {
+        self.lent
+    }
+
     /// Lends a free buffer to one runtime; returns the tag.
     #[inline]
     pub fn lend(&mut self, buf: BufIdx, slot: ProcSlot) -> u64 {
+        self.lent += 1;
         let record = &mut self.records[buf.index()];
         debug_assert_eq!(record.holder, NOBODY, "the port gave out a buffer twice");
         record.generation = record.generation.wrapping_add(1);
@@ -93,6 +103,7 @@ impl Loans {
 
     /// Opens a loan to several runtimes, as yet to none; returns its tag.
     pub fn open_group(&mut self, buf: BufIdx) -> u64 {
+        self.lent += 1;
         let record = &mut self.records[buf.index()];
         debug_assert_eq!(record.holder, NOBODY, "the port gave out a buffer twice");
         record.generation = record.generation.wrapping_add(1);
@@ -114,6 +125,7 @@ impl Loans {
         let empty = record.members == 0;
         if empty {
             record.holder = NOBODY;
+            self.lent -= 1;
         }
         empty
     }
@@ -136,6 +148,7 @@ impl Loans {
         let record = &mut self.records[buf.index()];
         if record.holder == slot.0 {
             record.holder = NOBODY;
+            self.lent -= 1;
             return Returned::Free(buf);
         }
         if record.holder == GROUP {
@@ -158,6 +171,7 @@ impl Loans {
             return Returned::Shared;
         }
         record.holder = NOBODY;
+        self.lent -= 1;
         Returned::Free(buf)
     }
 }
@@ -226,6 +240,7 @@ mod tests {
         let mut loans = Loans::default();
         loans.open_group(BUF);
         assert!(loans.close_group(BUF));
+        assert_eq!(loans.lent(), 0);
         loans.lend(BUF, A);
     }
 
@@ -250,11 +265,13 @@ mod tests {
         let shared = loans.open_group(BufIdx(3));
         loans.join_group(BufIdx(3), A);
         loans.join_group(BufIdx(3), B);
+        assert_eq!(loans.lent(), 3);
         let freed: Vec<_> = (0..INGRESS_BUFS)
             .filter(|i| loans.reclaim(BufIdx(*i), A) == Returned::Free(BufIdx(*i)))
             .collect();
         assert_eq!(freed, [1]);
         assert_eq!(loans.take_back(kept, B), Returned::Free(BufIdx(2)));
         assert_eq!(loans.take_back(shared, B), Returned::Free(BufIdx(3)));
+        assert_eq!(loans.lent(), 0);
     }
 }

@@ -19,6 +19,7 @@ pub mod effects;
 mod gauges;
 mod grants;
 mod leave;
+pub mod lending;
 pub mod loans;
 pub mod macs;
 mod rx;
@@ -34,12 +35,13 @@ use crate::control::{DataplaneEnd, DetachReason, RulesEnd, ToDataplane};
 use crate::cores::arbiter::{Arbiter, Decisions};
 use crate::ids::{BufIdx, KthreadIdx, Micros, ProcSlot};
 use crate::port::{Port, RX_BURST_SIZE, RxFrame, TxToken};
-use crate::proc::Proc;
+use crate::proc::{Proc, Taken};
 use crate::stats::{Counter, Gauges, Stats};
 use crate::steering::Ahead;
 use crate::steering::rules::RuleSet;
 use crate::time::{Clock, Ticks};
 use effects::Effects;
+use lending::Lending;
 use loans::{Loans, MAX_PROCS};
 use macs::Macs;
 
@@ -107,6 +109,8 @@ pub struct Parts<P> {
     pub gauges: Gauges,
     /// What to do when there is nothing to do.
     pub idle: Idle,
+    /// How many buffers one runtime may keep.
+    pub lending: Lending,
 }
 
 /// The dataplane's whole state. One thread owns it.
@@ -136,13 +140,22 @@ pub struct Dataplane<P> {
     live: Vec<ProcSlot>,
     /// Slots of runtimes that are leaving.
     leaving: Vec<ProcSlot>,
+    /// Which of them is looked after next.
+    leave_turn: usize,
     /// Slots of runtimes with completions or joins to be sent again.
     overflowing: Vec<ProcSlot>,
     macs: Macs,
     loans: Loans,
+    lending: Lending,
     /// Kthreads whose queues are polled: the active ones, and parked ones that
     /// still have packets to send. C: `ts`, iokernel/cores.c.
     polled: Vec<KthreadRef>,
+    /// Runtimes that have kthreads among them.
+    runtimes_polled: usize,
+    /// Counts turns of the loop, for [`Taken`].
+    turns: u32,
+    /// Some runtime was cut short at its share in the last round over `polled`.
+    cut: bool,
     /// Where the next round over `polled` begins, for each of the two rounds.
     command_turn: usize,
     tx_turn: usize,
@@ -186,6 +199,7 @@ impl<P: Port> Dataplane<P> {
             stats,
             gauges,
             idle,
+            lending,
         } = parts;
         Dataplane {
             port,
@@ -206,10 +220,15 @@ impl<P: Port> Dataplane<P> {
             procs: (0..MAX_PROCS).map(|_| None).collect(),
             live: Vec::with_capacity(MAX_PROCS),
             leaving: Vec::with_capacity(MAX_PROCS),
+            leave_turn: 0,
             overflowing: Vec::with_capacity(MAX_PROCS),
             macs: Macs::default(),
             loans: Loans::default(),
+            lending,
             polled: Vec::with_capacity(MAX_KTHREADS),
+            runtimes_polled: 0,
+            turns: 0,
+            cut: false,
             command_turn: 0,
             tx_turn: 0,
             overflow_turn: 0,
@@ -250,6 +269,7 @@ impl<P: Port> Dataplane<P> {
 
     /// One turn of the loop. True if it found work.
     pub fn turn(&mut self) -> bool {
+        self.turns = self.turns.wrapping_add(1);
         let mut worked = self.rx();
         self.unheard += 1;
         if !worked || self.unheard >= CONTROL_PATIENCE {
@@ -343,6 +363,20 @@ impl<P: Port> Dataplane<P> {
         self.stats.add(Counter::Attached, 1);
         self.arbiter.add(slot, seat, &mut self.decisions);
         self.apply();
+    }
+
+    /// What a runtime took of this turn.
+    #[inline]
+    fn taken(&mut self, slot: ProcSlot) -> &mut Taken {
+        let turn = self.turns;
+        let taken = &mut self.proc(slot).notes.taken;
+        if taken.turn != turn {
+            *taken = Taken {
+                turn,
+                ..Taken::default()
+            };
+        }
+        taken
     }
 
     /// The runtime in `slot`, which is attached.

@@ -20,7 +20,6 @@
 
 use super::Dataplane;
 use super::steer::Queues;
-use crate::abi::ingress::INGRESS_BUFS;
 use crate::abi::lrpc::Reserved;
 use crate::abi::types::{
     CHECKSUM_TYPE_NEEDED, CHECKSUM_TYPE_UNNECESSARY, ETH_FRAME_MAX, ETH_FRAME_MAX_VLAN,
@@ -36,9 +35,9 @@ const PREFETCH_AHEAD: usize = 4;
 /// The same for their flows' entries. Which runtime's they are is not known so early: the
 /// one's that the frame in hand is for, it is assumed.
 const FLOWS_AHEAD: usize = 16;
-/// Most received packets lent to one runtime: a quarter of all buffers, full rxqs
-/// of eight kthreads. Unmodified runtimes copy a packet and return it at once.
-pub(super) const LENT_MAX: u32 = INGRESS_BUFS / 4;
+/// Copies of broadcasts in one burst, the last broadcast whole. Each costs about as much
+/// as a packet, and there may be a thousand runtimes.
+pub(super) const BROADCAST_COPIES: usize = 512;
 /// An Ethernet header.
 const ETH_HDR: u32 = 14;
 
@@ -117,13 +116,14 @@ impl<P: Port> Dataplane<P> {
                 self.ahead.ask_for(later.hash);
             }
         }
+        let mut copies = 0;
         for at in 0..self.runs.len() {
             let run = self.runs[at];
             match run.receiver {
                 Receiver::Proc(slot) => self.steer_run(slot, run.frames()),
                 Receiver::All => {
                     for i in run.frames() {
-                        self.broadcast(self.frames[i]);
+                        copies += self.broadcast(self.frames[i], copies);
                     }
                 }
                 Receiver::Nobody => {}
@@ -191,7 +191,7 @@ impl<P: Port> Dataplane<P> {
             let frame = self.frames[i];
             let kthread = self.burst.kthreads[i];
             // There is room: each frame of a burst is freed once at most.
-            if proc.notes.lent >= LENT_MAX {
+            if !self.lending.allows(proc.notes.lent, self.loans.lent()) {
                 self.stats.add(Counter::RxLentMax, 1);
                 self.freed.push(frame.buf);
                 continue;
@@ -233,9 +233,16 @@ impl<P: Port> Dataplane<P> {
             .add(Counter::RxDelivered, self.routes.len() as u64);
     }
 
-    /// A frame to everybody.
+    /// A frame to everybody, in a burst that has had `copies` already. How many copies
+    /// were tried.
     #[cold]
-    fn broadcast(&mut self, frame: RxFrame) {
+    fn broadcast(&mut self, frame: RxFrame, copies: usize) -> usize {
+        if copies >= BROADCAST_COPIES {
+            let missed = self.live.len() as u64;
+            self.stats.add(Counter::RxBroadcastFail, missed);
+            self.free_later(frame.buf);
+            return 0;
+        }
         let sender = frame
             .flags
             .contains(RxFlags::FROM_LOCAL)
@@ -243,6 +250,7 @@ impl<P: Port> Dataplane<P> {
             .flatten();
         let tag = self.loans.open_group(frame.buf);
         let hdr = self.ingress.write_rx_hdr(frame.data, &rx_hdr(&frame, tag));
+        let (lending, lent) = (self.lending, self.loans.lent());
         // By index: steering may wake kthreads. It detaches nobody.
         for at in 0..self.live.len() {
             let slot = self.live[at];
@@ -251,7 +259,7 @@ impl<P: Port> Dataplane<P> {
             }
             let kthread = self.steer_one(slot, frame.hash);
             let proc = self.proc(slot);
-            if proc.notes.lent < LENT_MAX
+            if lending.allows(proc.notes.lent, lent)
                 && proc.kthreads[kthread.index()]
                     .rxq
                     .send(u64::from(RX_NET_RECV), hdr)
@@ -267,6 +275,7 @@ impl<P: Port> Dataplane<P> {
         if self.loans.close_group(frame.buf) {
             self.free_later(frame.buf);
         }
+        self.live.len()
     }
 
     #[cold]

@@ -4,6 +4,7 @@ mod faults;
 mod hoarders;
 mod joins;
 mod sending;
+mod shares;
 mod steering;
 mod wakes;
 

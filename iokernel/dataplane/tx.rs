@@ -15,6 +15,8 @@ use crate::port::{Port, TX_BURST_SIZE, TxFrame, TxOffloads, TxToken};
 use crate::proc::MAX_UNCOMPLETED;
 use crate::stats::Counter;
 
+/// Packets of one runtime before others had their turn, where several are polled.
+pub(super) const TX_SHARE: usize = TX_BURST_SIZE / 4;
 /// Shortest frame that is sent: an Ethernet header.
 const FRAME_MIN: u32 = 14;
 const HDR: usize = size_of::<tx_net_hdr>();
@@ -50,9 +52,23 @@ impl<P: Port> Dataplane<P> {
         !self.pending.is_empty() || taken > 0
     }
 
-    /// Collects up to `room` packets, beginning at another kthread each turn.
+    /// Collects up to `room` packets, beginning at another kthread each turn. Each runtime
+    /// has its share first; what nobody else wanted goes to those that were cut short.
     #[inline]
     fn collect(&mut self, room: usize) {
+        if self.runtimes_polled > 1 {
+            self.collect_round(room, TX_SHARE);
+        }
+        if self.runtimes_polled == 1 || (self.cut && self.pending.len() < room) {
+            self.collect_round(room, TX_BURST_SIZE);
+        }
+    }
+
+    /// One round over the kthreads, in which no runtime comes to more than `share`
+    /// packets in this turn.
+    #[inline]
+    fn collect_round(&mut self, room: usize, share: usize) {
+        self.cut = false;
         let mut at = self.tx_turn;
         for _ in 0..self.polled.len() {
             if self.pending.len() >= room {
@@ -66,18 +82,39 @@ impl<P: Port> Dataplane<P> {
             let Some(who) = self.polled.get(at).copied() else {
                 break;
             };
-            if self.collect_from(who, room) && !self.arbiter.is_active(who.slot, who.kthread) {
+            // Nobody is to be kept from anything by the only one.
+            let empty = if self.runtimes_polled == 1 {
+                self.collect_from(who, room)
+            } else {
+                self.collect_share(who, room, share)
+            };
+            if empty && !self.arbiter.is_active(who.slot, who.kthread) {
                 // Parked, and nothing left to send. C: unpoll_thread.
                 self.polled.swap_remove(at);
                 if let Some(proc) = self.procs[who.slot.index()].as_mut() {
                     proc.kthreads[who.kthread.index()].polled = false;
+                    proc.notes.polled -= 1;
+                    self.runtimes_polled -= usize::from(proc.notes.polled == 0);
                 }
             }
         }
         self.tx_turn = at;
     }
 
-    /// Collects from one kthread. True if its queue is empty, or to be treated so.
+    /// Collects from one kthread what is left of its runtime's share.
+    #[inline]
+    fn collect_share(&mut self, who: KthreadRef, room: usize, share: usize) -> bool {
+        let (before, had) = (self.taken(who.slot).packets, self.pending.len());
+        let most = room.min(had + share.saturating_sub(before));
+        let empty = self.collect_from(who, most);
+        let took = self.pending.len() - had;
+        self.cut |= had + took == most;
+        self.taken(who.slot).packets = before + took;
+        empty
+    }
+
+    /// Collects from one kthread until there are `room` pending. True if its queue is
+    /// empty, or to be treated so.
     #[inline]
     fn collect_from(&mut self, who: KthreadRef, room: usize) -> bool {
         let Some(proc) = self.procs[who.slot.index()].as_mut() else {

@@ -88,7 +88,7 @@ counters! {
     RxUnhandled = "RX_UNHANDLED",
     /// Frames dropped: shorter than an Ethernet header, or longer than a runtime's buffer may take.
     RxBadLength = "RX_BAD_LENGTH",
-    /// Frames dropped: the runtime has not returned a quarter of all buffers.
+    /// Frames dropped: the runtime keeps as many buffers as it may (--lent-max, and what others leave).
     RxLentMax = "RX_LENT_MAX",
     /// Join messages not delivered: an rxq was full, and more than one a kthread waited.
     RxJoinFail = "RX_JOIN_FAIL",

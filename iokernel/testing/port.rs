@@ -103,6 +103,12 @@ impl FakePort {
         self.free.len()
     }
 
+    /// Takes all free buffers away: whoever has them gives them back by
+    /// [`release`](Port::release).
+    pub fn drain(&mut self) -> Vec<BufIdx> {
+        std::mem::take(&mut self.free)
+    }
+
     /// The device is done with up to `n` frames.
     pub fn finish(&mut self, n: usize) {
         for _ in 0..n {

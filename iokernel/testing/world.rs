@@ -10,6 +10,7 @@ use crate::cores::arbiter::{Arbiter, RuntimeCore};
 use crate::cores::executor::WakeWatch;
 use crate::cores::topology::CpuId;
 use crate::dataplane::effects::Effects;
+use crate::dataplane::lending::Lending;
 use crate::dataplane::{Dataplane, Idle, Parts};
 use crate::ids::{CoreId, Mac, ProcId, ProcSlot};
 use crate::proc::Proc;
@@ -87,6 +88,7 @@ impl World {
             stats: stats.clone(),
             gauges: gauges.clone(),
             idle: Idle::Spin,
+            lending: Lending::default(),
         });
         World {
             dataplane,

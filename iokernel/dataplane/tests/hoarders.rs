@@ -1,9 +1,12 @@
 //! Runtimes that keep what they are lent: nobody else notices.
 
-use crate::dataplane::rx::LENT_MAX;
+use crate::abi::ingress::INGRESS_BUFS;
 use crate::ids::Mac;
 use crate::stats::Counter;
-use crate::testing::{Peer, World, udp_frame};
+use crate::testing::{Peer, World, mac, udp_frame};
+
+/// What a lone hoarder gets.
+const LENT_MAX: u32 = INGRESS_BUFS / 4;
 
 /// Takes all messages of kthread 0 and returns the buffers; how many.
 fn take_and_return(world: &World, peer: &mut Peer) -> u32 {
@@ -82,4 +85,62 @@ fn returned_buffers_make_room_for_more() {
     assert!(world.receive(0, 1));
     world.turns(1);
     assert!(peer.recv(0).is_some());
+}
+
+/// Under a fixed quarter four of these would have taken all there is.
+#[test]
+fn six_hoarders_together_leave_buffers_for_who_returns_them() {
+    let mut world = World::new(7);
+    let mut good = world.attach(0, 1, 1);
+    let mut hoarders: Vec<_> = (1..=6).map(|slot| world.attach(slot, 1, 0)).collect();
+    for n in 0..LENT_MAX {
+        // Each was refused some: they have all they get.
+        if world.count(Counter::RxLentMax) > 1000 {
+            break;
+        }
+        for slot in 1..=6 {
+            // The port has buffers for whatever may come.
+            let port = world.dataplane.port_mut();
+            assert!(
+                port.receive_again(mac(slot), n, 60),
+                "hoarders took the last buffer"
+            );
+        }
+        if n % 8 == 0 {
+            world.turns(1);
+            for hoarder in &mut hoarders {
+                while hoarder.recv(0).is_some() {}
+            }
+        }
+    }
+    world.turns(4);
+    assert!(world.count(Counter::RxLentMax) > 0);
+    let free = world.dataplane.port().free_bufs();
+    assert!(free > (INGRESS_BUFS / 8) as usize, "{free} left");
+    let mut got = 0;
+    for n in 0..1000 {
+        assert!(world.receive(0, n));
+        world.turns(1);
+        got += take_and_return(&world, &mut good);
+    }
+    world.turns(1);
+    assert_eq!(got, 1000);
+}
+
+/// Copies to a thousand runtimes are not made for each of 64 broadcasts in one turn.
+#[test]
+fn a_burst_of_broadcasts_ends_after_so_many_copies() {
+    use crate::dataplane::rx::BROADCAST_COPIES;
+    let runtimes = 100;
+    let mut world = World::new(runtimes);
+    let _peers: Vec<_> = (0..runtimes).map(|slot| world.attach(slot, 1, 1)).collect();
+    let frame = udp_frame(Mac::BROADCAST, 5);
+    for _ in 0..64 {
+        assert!(world.dataplane.port_mut().receive(&frame, 5));
+    }
+    world.turns(1);
+    let copies = world.count(Counter::RxDelivered);
+    let whole = BROADCAST_COPIES.div_ceil(runtimes.into()) * usize::from(runtimes);
+    assert_eq!(copies, whole as u64);
+    assert_eq!(world.count(Counter::RxBroadcastFail), 64 * 100 - copies);
 }
