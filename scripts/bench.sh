@@ -18,6 +18,9 @@ How to read it: apps/bench/README.md.
                     within each round, and print the ratios to modulo (or to
                     the first). Commas between; +strict and +order-guard may
                     follow a name: modulo,flow-table,flow-table+order-guard
+  --fairness        instead: what each kind of offending runtime does to the
+                    latency of another, in the polling loop alone; takes
+                    --rounds (7) and no root, huge pages or second CPU
   --iokerneld CMD   ours (target/release/iokerneld)
   --rounds N        runs of each case (5)
   --secs S          seconds of each measurement (3), after --warm S (1)
@@ -74,13 +77,14 @@ default_cases=receive-1,receive-1024,echo-1,echo-10,flood-10,latency-1
 policy_cases=receive-10,echo-10,park-10
 all_cases=$default_cases,$policy_cases
 against='' policies='' ours="$root/target/release/iokerneld" rounds=5 secs=3 warm=1
-cases='' sink_cpu=0 out='' build=1
+cases='' sink_cpu=0 out='' build=1 fairness='' rounds_given=''
 pages_needed=450
 
 while [ $# -gt 0 ]; do
 	case $1 in
 	-h | --help) usage && exit 0 ;;
 	--no-build) build=0 && shift && continue ;;
+	--fairness) fairness=1 && shift && continue ;;
 	--against | --policies | --iokerneld | --rounds | --secs | --warm | --cases | --sink-cpu | --out) ;;
 	*) bad_usage "unknown option $1" ;;
 	esac
@@ -89,7 +93,7 @@ while [ $# -gt 0 ]; do
 	--against) against=$2 ;;
 	--policies) policies=$2 ;;
 	--iokerneld) ours=$2 ;;
-	--rounds) rounds=$2 ;;
+	--rounds) rounds=$2 rounds_given=1 ;;
 	--secs) secs=$2 ;;
 	--warm) warm=$2 ;;
 	--cases) cases=$2 ;;
@@ -111,6 +115,14 @@ fi
 for c in ${cases//,/ }; do
 	[[ ",$all_cases," == *",$c,"* ]] || bad_usage "--cases: no case $c"
 done
+
+if [ -n "$fairness" ]; then
+	cd "$root"
+	echo "machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)," \
+		"$(nproc --all) CPUs, Linux $(uname -r), load $(cut -d' ' -f1-3 /proc/loadavg)"
+	exec cargo bench --quiet -p calisto --no-default-features --bench fairness -- \
+		"$([ -n "$rounds_given" ] && echo "$rounds" || echo 7)"
+fi
 
 # Builds as the caller, measures as root.
 build_all() {

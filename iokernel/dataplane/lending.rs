@@ -83,18 +83,19 @@ mod tests {
     /// Lets each of `n` take in turn until nobody gets more; what each has.
     fn hoard(rule: Lending, n: usize) -> Vec<u32> {
         let mut held = vec![0_u32; n];
+        let mut lent = 0;
         loop {
-            let before = held.clone();
-            for i in 0..n {
+            let before = lent;
+            for one in &mut held {
                 // Several a turn, or many hoarders take for ever.
                 for _ in 0..16 {
-                    let lent = held.iter().sum();
-                    if rule.allows(held[i], lent) {
-                        held[i] += 1;
+                    if rule.allows(*one, lent) {
+                        *one += 1;
+                        lent += 1;
                     }
                 }
             }
-            if held == before {
+            if lent == before {
                 return held;
             }
         }
