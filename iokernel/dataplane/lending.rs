@@ -14,23 +14,21 @@
 //!
 //! Properties. A lone hoarder gets the configured share of all buffers, no more. With
 //! `n` of them `shared / (1 + n * ratio)` buffers are left, of which the next may have
-//! `ratio` again. And whatever all others keep, each of [`MAX_PROCS`] runtimes gets
+//! `ratio` again. And whatever all others keep, each of [`IOKERNEL_MAX_PROC`] runtimes gets
 //! [`FLOOR`] buffers: beyond its floor nobody takes the last of `shared`.
 //!
 //! *Source:* Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory
 //! packet switches", IEEE/ACM Transactions on Networking 6(2), 1998.
 
 use crate::abi::ingress::INGRESS_BUFS;
-
-use super::loans::MAX_PROCS;
+use crate::abi::types::IOKERNEL_MAX_PROC;
 
 /// Buffers that each runtime may always have: half a burst.
 pub const FLOOR: u32 = 32;
 /// Buffers for the port: its receive ring, what its pool keeps at hand, a burst under way.
 const PORTS_OWN: u32 = 2048;
 /// All floors.
-#[allow(clippy::cast_possible_truncation, reason = "1024")]
-const FLOORS: u32 = FLOOR * MAX_PROCS as u32;
+const FLOORS: u32 = FLOOR * IOKERNEL_MAX_PROC;
 /// What is lent beyond floors.
 const SHARED: u32 = INGRESS_BUFS - FLOORS - PORTS_OWN;
 
@@ -79,6 +77,7 @@ impl Lending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataplane::loans::MAX_PROCS;
 
     /// Lets each of `n` take in turn until nobody gets more; what each has.
     fn hoard(rule: Lending, n: usize) -> Vec<u32> {
