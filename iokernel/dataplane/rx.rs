@@ -36,8 +36,9 @@ const PREFETCH_AHEAD: usize = 4;
 /// one's that the frame in hand is for, it is assumed.
 const FLOWS_AHEAD: usize = 16;
 /// Copies of broadcasts in one burst, the last broadcast whole. Each costs about as much
-/// as a packet, and there may be a thousand runtimes.
-pub(super) const BROADCAST_COPIES: usize = 512;
+/// as a packet, and there may be a thousand runtimes: 64 broadcasts to all of them would
+/// take milliseconds. A few dozen to a hundred runtimes are nobody's attack, and all pass.
+pub(super) const BROADCAST_COPIES: usize = 4096;
 /// An Ethernet header.
 const ETH_HDR: u32 = 14;
 
