@@ -18,8 +18,9 @@ use super::hash::{hash_network, hash_words};
 /// Most bytes that the headers of interest take: Ethernet with two VLAN tags
 /// (22), the longest IPv4 header (60), two ports (4); rounded up.
 pub const HEADERS_MAX: usize = 96;
-/// Bytes that hold all of it unless an IPv4 header has many options: one cache
-/// line, so that the second line of a short frame is not fetched in vain.
+/// Bytes that hold all of it unless an IPv4 header has many options, or an IPv6
+/// header is behind two tags: one cache line, so that the second line of a short
+/// frame is not fetched in vain.
 const FIRST_LINE: usize = 64;
 
 const ETHER_HEADER: usize = 14;
@@ -191,17 +192,19 @@ impl Headers {
                 .copy_to_nonoverlapping(headers.bytes.as_mut_ptr(), FIRST_LINE);
         }
         headers.network = Network::of(headers.bytes());
-        if let Network::Ipv4 { at, len: header } = headers.network
-            && at + header + 4 > FIRST_LINE
-            && len > FIRST_LINE
-        {
+        let ports = match headers.network {
+            Network::Ipv4 { at, len } => at + len,
+            Network::Ipv6 { at } => at + IPV6_HEADER,
+            Network::Other => 0,
+        };
+        if ports + 4 > FIRST_LINE && len > FIRST_LINE {
             // SAFETY: the same promise.
             unsafe { headers.read_long(data, len) };
         }
         headers
     }
 
-    /// Copies again, all of it, for a header with many options.
+    /// Copies again, all of it, for headers that end late.
     ///
     /// # Safety
     /// As for [`read`](Self::read).
@@ -301,6 +304,18 @@ mod tests {
         room.resize(frame.len().max(HEADERS_MAX), 0xee);
         // SAFETY: at least 96 bytes are there.
         unsafe { Found::at(NonNull::new(room.as_mut_ptr()).unwrap(), frame.len()) }
+    }
+
+    /// 22 + 40 bytes of headers: the ports are cut off after the first 64.
+    #[test]
+    fn ports_behind_two_tags_and_an_ipv6_header_count() {
+        let mut f = frame(&[0x88a8, 0x8100], 0x86dd, 0x60, 80);
+        f[28] = PROTO_UDP;
+        f[62..66].copy_from_slice(&[0x10, 1, 0x20, 2]);
+        let with_ports = crate::port::hash::hash_frame(&f);
+        assert_eq!(found(&f).hash, with_ports);
+        f[62..66].fill(0);
+        assert_ne!(crate::port::hash::hash_frame(&f), with_ports);
     }
 
     proptest! {
