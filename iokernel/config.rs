@@ -143,8 +143,17 @@ impl Stop {
     }
 }
 
+/// One line, whatever the words of the user in it hold.
 fn usage(text: impl std::fmt::Display) -> Stop {
-    Stop::Usage(text.to_string())
+    let mut line = String::new();
+    for c in text.to_string().chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    Stop::Usage(line)
 }
 
 impl Config {

@@ -105,7 +105,7 @@ impl Cli {
     pub(super) fn read(args: Vec<OsString>) -> Result<Cli, Stop> {
         Cli::try_parse_from(args).map_err(|e| match e.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Answer(e.to_string()),
-            _ => Stop::Usage(one_line(
+            _ => usage(one_line(
                 &e.to_string(),
                 "see --help (DPDK's own options come after ` -- `)",
             )),

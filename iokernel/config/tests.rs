@@ -430,3 +430,11 @@ fn the_steering_line_says_what_matters() {
         "modulo, 9 flow entries (forgotten after 300 s without a packet), flows watched"
     );
 }
+
+/// The first was found by the fuzz target `iokerneld_config`.
+#[test]
+fn a_refusal_is_one_line_whatever_it_quotes() {
+    assert!(refused(&["--port", " \n"]).starts_with("--port  \\n: "));
+    assert!(refused(&["--cores", "1\r\u{1b}[2J"]).contains("1\\r\\u{1b}[2J"));
+    assert!(!refused(&["--nothing\r\n\nmore"]).contains('\r'));
+}
