@@ -12,6 +12,6 @@ pub mod skip;
 mod world;
 
 pub use peer::{Peer, PeerKthread, PeerSpec};
-pub use port::FakePort;
+pub use port::{FakePort, SentFrame};
 pub use skip::skip;
 pub use world::{World, mac, udp_frame};

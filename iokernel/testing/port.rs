@@ -5,10 +5,21 @@ use std::sync::Arc;
 
 use crate::abi::ingress::{HEADROOM, INGRESS_BUFS, offset_of};
 use crate::abi::shm::{ShmPtr, ShmRegion};
-use crate::ids::{BufIdx, Mac};
+use crate::ids::{BufIdx, Mac, ProcId};
 use crate::port::{
     Port, PortInfo, PortStats, RX_BURST_SIZE, RxFlags, RxFrame, TX_BURST_SIZE, TxFrame, TxToken,
 };
+
+/// Where a sent frame lay.
+#[derive(Debug, Clone, Copy)]
+pub struct SentFrame {
+    /// The address of its first byte.
+    pub at: usize,
+    /// Its bytes.
+    pub len: u16,
+    /// Whose it is.
+    pub proc: ProcId,
+}
 
 /// Frames come from [`FakePort::receive`]; sent ones are remembered, and done
 /// when [`FakePort::auto_done`] or [`FakePort::finish`] says so.
@@ -28,6 +39,9 @@ pub struct FakePort {
     pub auto_done: bool,
     /// Lengths of the frames sent so far, up to the capacity it was made with.
     pub sent: Vec<u16>,
+    /// Where the frames sent so far lay, up to the capacity that the test gives it:
+    /// none at first.
+    pub places: Vec<SentFrame>,
     info: PortInfo,
 }
 
@@ -45,6 +59,7 @@ impl FakePort {
             takes: usize::MAX,
             auto_done: true,
             sent: Vec::with_capacity(1 << 17),
+            places: Vec::new(),
             info: PortInfo::default(),
         }
     }
@@ -148,6 +163,13 @@ impl Port for FakePort {
     fn tx_push(&mut self, frame: &TxFrame) {
         assert!(self.queued.len() < TX_BURST_SIZE, "pushed beyond tx_room");
         self.queued.push_back((frame.token, frame.len));
+        if self.places.len() < self.places.capacity() {
+            self.places.push(SentFrame {
+                at: frame.data.addr().get(),
+                len: frame.len,
+                proc: frame.token.proc,
+            });
+        }
     }
 
     fn tx_flush(&mut self) -> usize {
