@@ -315,4 +315,4 @@ impl LrpcRx {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -21,6 +21,8 @@
 //! view is made; a view that exists is in bounds for as long as its segment is
 //! mapped.
 
+#[cfg(all(test, not(loom)))]
+mod exhaustive;
 pub mod ingress;
 pub mod lrpc;
 pub mod qptrs;

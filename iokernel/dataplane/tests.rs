@@ -3,6 +3,8 @@
 mod faults;
 mod hoarders;
 mod joins;
+#[cfg(loom)]
+mod park_wake;
 mod sending;
 mod shares;
 mod steering;

@@ -231,3 +231,49 @@ fn frame(proc: &crate::proc::Proc, who: KthreadRef, offset: u64) -> Result<TxFra
         },
     })
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::ids::{KthreadIdx, ProcSlot};
+    use crate::testing::World;
+
+    /// Every header near the end of the region with every length near what is left, and
+    /// the lengths at the ends of what is a frame; against arithmetic in 128 bits.
+    #[test]
+    fn a_frame_is_good_exactly_if_it_is_one_and_inside() {
+        let (_peer, proc) = World::peer(0, 1, 1);
+        let end = proc.region.len() as u64;
+        let who = KthreadRef {
+            slot: ProcSlot(0),
+            kthread: KthreadIdx(0),
+        };
+        let near = |n: u64| n.saturating_sub(3)..=n.saturating_add(3);
+        let offsets = (end - 1600..=end + 20).chain([0, 1, u64::MAX - 17, u64::MAX]);
+        for offset in offsets {
+            let left = end.saturating_sub(offset).saturating_sub(HDR as u64);
+            let lens = near(left).chain(near(14)).chain(near(1518));
+            for len in lens.chain([1 << 31, u64::from(u32::MAX)]) {
+                let len = u32::try_from(len).unwrap_or(u32::MAX);
+                let header = tx_net_hdr {
+                    completion_data: 7,
+                    len,
+                    olflags: 0,
+                    pad: 0,
+                };
+                // What does not fit is not written: then the offset alone must be refused.
+                let there = proc.region.write(ShmPtr(offset), header).is_ok();
+                let last = u128::from(offset) + HDR as u128 + u128::from(len);
+                let good = there && (14..=1518).contains(&len) && last <= u128::from(end);
+                let frame = frame(&proc, who, offset);
+                assert_eq!(frame.is_ok(), good, "{len} bytes at {offset} of {end}");
+                if let Ok(frame) = frame {
+                    let from = frame.data.addr().get() - proc.region.base().addr().get();
+                    assert_eq!(from as u64, offset + HDR as u64);
+                    assert_eq!(u32::from(frame.len), len);
+                    assert_eq!(frame.token.completion, 7);
+                }
+            }
+        }
+    }
+}

@@ -144,4 +144,25 @@ mod tests {
             Some(0x10_000 + 8000)
         );
     }
+
+    /// Every frame in four pages of four bytes, wherever the pages lie: byte by byte.
+    #[test]
+    fn a_frame_is_contiguous_exactly_if_its_bytes_follow_each_other() {
+        for places in 0..256_u64 {
+            let pages: Vec<u64> = (0..4).map(|n| (places >> (2 * n) & 3) * 4 + 100).collect();
+            let iova = Iova::Physical {
+                page_shift: 2,
+                pages: pages.clone().into(),
+            };
+            let of_byte = |at: usize| pages[at / 4] + (at % 4) as u64;
+            for offset in 0..16 {
+                for len in 1..=16 - offset {
+                    let first = of_byte(offset);
+                    let follow = (0..len).all(|i| of_byte(offset + i) == first + i as u64);
+                    let got = iova.of(NonNull::dangling(), offset, len);
+                    assert_eq!(got, follow.then_some(first), "{pages:?} {offset} {len}");
+                }
+            }
+        }
+    }
 }

@@ -5,13 +5,13 @@
 use super::*;
 
 /// A ring and its write-back word, owned by the test.
-struct Ring {
+pub(crate) struct Ring {
     slots: Box<[Slot]>,
     wb: Box<AtomicU32>,
 }
 
 impl Ring {
-    fn new(slots: usize) -> Ring {
+    pub(crate) fn new(slots: usize) -> Ring {
         Ring {
             slots: (0..slots)
                 .map(|_| Slot {
@@ -23,7 +23,7 @@ impl Ring {
         }
     }
 
-    fn ends(&self) -> (LrpcTx, LrpcRx) {
+    pub(crate) fn ends(&self) -> (LrpcTx, LrpcRx) {
         // Of all slots: from a reference to the first, the others may not be reached.
         let table = NonNull::from(&self.slots[..]).cast();
         let mask = u32::try_from(self.slots.len()).expect("small") - 1;
@@ -303,6 +303,43 @@ mod models {
             }
             // Two slots, and one more if the true word was seen.
             assert!((2..=3).contains(&sent));
+            peer.join().expect("peer");
+        });
+    }
+
+    /// A producer that writes any command at any time: what is taken was written, one lap
+    /// at most before the write-back, and the write-back word is only what was taken.
+    #[test]
+    fn a_lying_producer_gets_one_lap_and_no_more() {
+        loom::model(|| {
+            let ring = Arc::new(Shared(Ring::new(2)));
+            let (_, mut rx) = ring.0.ends();
+            let liar = ring.clone();
+            let peer = loom::thread::spawn(move || {
+                let slots = &liar.0.slots;
+                // The second slot first, the first one for this lap and at once for the next.
+                slots[1].cmd.store(DONE_PARITY | 6, Ordering::Relaxed);
+                slots[0].payload.store(50, Ordering::Relaxed);
+                slots[0].cmd.store(DONE_PARITY | 5, Ordering::Release);
+                slots[0].cmd.store(7, Ordering::Relaxed);
+            });
+            let mut taken = 0;
+            for _ in 0..3 {
+                if let Some(msg) = rx.recv() {
+                    taken += 1;
+                    let cmds: &[u64] = if taken == 1 { &[5] } else { &[6] };
+                    assert!(cmds.contains(&msg.cmd));
+                    // Written before the command, and the command was seen.
+                    assert!(taken != 1 || msg.payload == 50);
+                }
+            }
+            assert!(taken <= 2);
+            rx.write_back();
+            assert_eq!(ring.0.wb.load(Ordering::Relaxed), taken);
+            // A lap later, the lie of before is a message.
+            if let Some(msg) = rx.recv() {
+                assert!(taken == 2 && msg.cmd == 7 || taken < 2);
+            }
             peer.join().expect("peer");
         });
     }
