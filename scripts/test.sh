@@ -15,8 +15,9 @@ by default all of them in this order:
   clippy    all targets, with and without DPDK; a warning is an error
   unit      unit and property tests without DPDK
   system    everything with DPDK: real ports, real processes, namespaces
-  loom      the models of the rings
-  asan      unit tests under AddressSanitizer
+  loom, miri, asan, tsan, fuzz
+            models, sanitizers, fuzz targets: see scripts/check.sh, which runs
+            them alone
 
 Raises vm.nr_hugepages for the run where it is low and puts it back. A case that
 this machine cannot run prints SKIPPED and why; all of them are listed again at
@@ -27,13 +28,15 @@ USAGE
 
 cd "$(dirname "$0")/.."
 root=$PWD
-all_stages=(deps fmt headers clippy unit system loom asan)
+checks=(loom miri asan tsan fuzz)
+all_stages=(deps fmt headers clippy unit system "${checks[@]}")
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 stage_deps() { "$root/scripts/setup_machine.sh"; }
 
 stage_fmt() {
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	# A module that is never compiled passes every other check.
 	if grep -rn --include='*.rs' --exclude-dir=target 'cfg(any())' .; then
 		echo "test.sh: code that is switched off (see above)" >&2
@@ -62,23 +65,10 @@ stage_system() {
 	cargo test --workspace -- --test-threads=1
 }
 
-stage_loom() {
-	RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom \
-		cargo test -p calisto --no-default-features --lib lrpc::
-}
-
-# The pinned toolchain brings the sanitizer's runtime; the flag alone is unstable.
-stage_asan() {
-	# Shared memory is detached explicitly; leaks of threads that still run are not ours to hunt.
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=address' ASAN_OPTIONS=detect_leaks=0 \
-		CARGO_TARGET_DIR=target/asan \
-		cargo test -p calisto --no-default-features --lib \
-		--target x86_64-unknown-linux-gnu
-}
-
 # A stage is a process of its own: in a function that is the condition of an
 # `if`, bash ignores `set -e`, and failures but the last with it.
 if [ "${1:-}" = --stage ]; then
+	[[ " ${checks[*]} " != *" $2 "* ]] || exec "$root/scripts/check.sh" "$2"
 	"stage_$2"
 	exit
 fi
