@@ -7,7 +7,7 @@
 //!
 //! A wake that is lost leaves a kthread waiting and the loop turning: loom reports it.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test --lib park_wake` runs the models.
+//! `RUSTFLAGS="--cfg loom" cargo test --lib park_wake::` runs the models.
 
 use std::sync::Arc;
 
@@ -69,26 +69,25 @@ impl Runtime {
         *count = 0;
     }
 
-    /// The kthread: takes what there is, parks when there is nothing, until it has
-    /// `wanted` messages. (C: runtime/sched.c and runtime/kthread.c.)
-    fn kthread(&self, wanted: usize, done: &AtomicUsize) {
+    /// The kthread: takes what there is, and parks when there is nothing, until each of
+    /// `all` has had the messages that it `wanted`. (C: runtime/sched.c, runtime/kthread.c.)
+    fn kthread(&self, wanted: usize, done: &AtomicUsize, all: usize) {
         let (_, mut rxq) = self.rxq.ends();
         let (mut txcmdq, _) = self.txcmdq.ends();
         let mut got = 0;
-        self.wait();
         loop {
+            self.wait();
             while rxq.recv().is_some() {
                 got += 1;
+                if got == wanted {
+                    done.fetch_add(1, Ordering::Release);
+                }
             }
             rxq.write_back();
-            if got == wanted {
-                done.fetch_add(1, Ordering::Release);
-            }
-            assert!(txcmdq.send(u64::from(TXCMD_PARKED), 0));
-            if got == wanted {
+            if done.load(Ordering::Acquire) == all {
                 return;
             }
-            self.wait();
+            assert!(txcmdq.send(u64::from(TXCMD_PARKED), 0));
         }
     }
 }
@@ -201,20 +200,29 @@ impl Loop {
         self.apply();
     }
 
-    /// Turns until `kthreads` of them have had all that they wanted.
-    fn turn_until(&mut self, done: &AtomicUsize, kthreads: usize) {
-        while done.load(Ordering::Acquire) < kthreads {
+    /// Turns until all kthreads have had what they wanted; then lets them end.
+    fn turn_until_done(&mut self, done: &AtomicUsize) {
+        while done.load(Ordering::Acquire) < self.runtimes.len() {
             self.commands();
             self.tick();
             loom::thread::yield_now();
         }
+        for (runtime, _) in &self.runtimes {
+            runtime.wake(CoreId(0));
+        }
     }
 }
 
-fn model(f: impl Fn() + Sync + Send + 'static) {
+/// Checks a model whose first thread is the loop.
+fn model(f: fn()) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(PREEMPTIONS);
-    builder.check(f);
+    builder.max_branches = 10_000;
+    builder.check(move || {
+        // Decisions need more room than loom gives its first thread.
+        let it = loom::thread::Builder::new().stack_size(1 << 20).spawn(f);
+        it.expect("a thread").join().expect("the loop");
+    });
 }
 
 /// Two packets, each of which may come while the kthread is parking.
@@ -224,13 +232,13 @@ fn a_packet_that_meets_a_park_is_taken() {
         let runtime = Runtime::new();
         let done = Arc::new(AtomicUsize::new(0));
         let (theirs, its_done) = (runtime.clone(), done.clone());
-        let kthread = loom::thread::spawn(move || theirs.kthread(2, &its_done));
+        let kthread = loom::thread::spawn(move || theirs.kthread(2, &its_done, 1));
         let mut it = Loop::new();
         let slot = it.attach(runtime, 1);
         it.packet(slot);
         it.commands();
         it.packet(slot);
-        it.turn_until(&done, 1);
+        it.turn_until_done(&done);
         kthread.join().expect("the kthread");
     });
 }
@@ -244,7 +252,7 @@ fn a_packet_left_by_a_preempted_kthread_is_taken_when_the_core_is_free() {
         let done = Arc::new(AtomicUsize::new(0));
         let kthreads = runtimes.clone().map(|runtime| {
             let done = done.clone();
-            loom::thread::spawn(move || runtime.kthread(1, &done))
+            loom::thread::spawn(move || runtime.kthread(1, &done, 2))
         });
         let [first, second] = runtimes;
         let mut it = Loop::new();
@@ -252,7 +260,7 @@ fn a_packet_left_by_a_preempted_kthread_is_taken_when_the_core_is_free() {
         let second = it.attach(second, 1);
         it.packet(first);
         it.packet(second);
-        it.turn_until(&done, 2);
+        it.turn_until_done(&done);
         for kthread in kthreads {
             kthread.join().expect("a kthread");
         }
