@@ -2,8 +2,8 @@
 //!
 //! The race: a kthread finds its rxq empty and parks, while the polling loop, for which it
 //! is still awake, sends it a message. Rings and arbiter are the real ones, and the loop's
-//! steps are taken in its order (`steer`, `rx`: wake, then send; `commands`: the write-back
-//! word is read after the park was). Eventfds are a counter under a lock.
+//! steps are taken in its order (`steer`, `rx`: wake, then send; `commands`: a park does
+//! not stand while a message is under way). Eventfds are a counter under a lock.
 //!
 //! A wake that is lost leaves a kthread waiting and the loop turning: loom reports it.
 //!
