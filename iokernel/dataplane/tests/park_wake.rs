@@ -27,7 +27,7 @@ const KTHREAD: KthreadIdx = KthreadIdx(0);
 const SLOTS: usize = 4;
 /// Preemptions that loom tries in one execution. All that is known of such races
 /// needs two.
-const PREEMPTIONS: usize = 3;
+const PREEMPTIONS: usize = 2;
 
 /// What a runtime of one kthread shares with the loop.
 struct Runtime {
