@@ -54,7 +54,7 @@ brief_one() { # TARGET
 	new=$(mktemp -d)
 	log=$new.log
 	mkdir -p "artifacts/$1" "corpus/$1"
-	if "$bins/$1" -max_total_time="$seconds" -rss_limit_mb=4096 -timeout=60 -max_len=4096 \
+	if "$bins/$1" -max_total_time="$seconds" -rss_limit_mb=4096 -timeout=60 -max_len=4096 -len_control=10 \
 		-print_final_stats=1 -artifact_prefix="artifacts/$1/" "$new" "corpus/$1" >"$log" 2>&1; then
 		echo "ok $1: $(find "corpus/$1" -type f | wc -l) inputs and $seconds s more," \
 			"$(sed -n 's/^stat::number_of_executed_units: *//p' "$log") executions"
@@ -74,10 +74,10 @@ minimise() { # TARGET
 	# Cases with a name stay; they are described in the README.
 	find "corpus/$1" -type f -regextype posix-extended ! -regex '.*/[0-9a-f]{40}' -exec cp {} "$kept" \;
 	find "corpus/$1" "target/corpus/$1" -type f -size "-$((len + 1))c" -exec cp {} "$all" \;
-	"$bins/$1" -merge=1 -rss_limit_mb=4096 "$kept" "$all" >/dev/null 2>&1
+	"$bins/$1" -set_cover_merge=1 -rss_limit_mb=4096 "$kept" "$all" >/dev/null 2>&1
 	find "corpus/$1" -type f -regextype posix-extended -regex '.*/[0-9a-f]{40}' -delete
-	# Should the merge keep more, the smallest.
-	find "$kept" -type f -printf '%s %p\n' | sort -n | head -n "$keep" | cut -d' ' -f2- |
+	# Should the merge keep more, the largest: they cover most.
+	find "$kept" -type f -printf '%s %p\n' | sort -rn | head -n "$keep" | cut -d' ' -f2- |
 		xargs -r cp -t "corpus/$1"
 	echo "$1: $(find "corpus/$1" -type f | wc -l) inputs, $(du -sb "corpus/$1" | cut -f1) bytes"
 	rm -rf "$all" "$kept"
@@ -101,7 +101,7 @@ run)
 		# An input to replay takes the place of the corpora.
 		[[ $arg == -* ]] || dirs=()
 	done
-	exec "$bins/$2" -rss_limit_mb=4096 -timeout=60 -max_len=4096 \
+	exec "$bins/$2" -rss_limit_mb=4096 -timeout=60 -max_len=4096 -len_control=10 \
 		-artifact_prefix="artifacts/$2/" "${@:3}" "${dirs[@]}"
 	;;
 minimise)
