@@ -52,7 +52,7 @@ stage_miri() {
 		skip miri "no Miri: rustup toolchain install nightly --component miri,rust-src"
 		return
 	}
-	MIRIFLAGS=-Zmiri-disable-isolation CARGO_TARGET_DIR=target/miri \
+	PROPTEST_CASES=2 MIRIFLAGS=-Zmiri-disable-isolation CARGO_TARGET_DIR=target/miri \
 		cargo +nightly miri test "${calisto[@]}" -- \
 		abi::lrpc port::headers::tests port::hash dataplane::macs cores::congestion \
 		cores::arbiter::tests::left cores::arbiter::tests::scenarios \

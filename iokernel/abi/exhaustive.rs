@@ -87,8 +87,8 @@ fn reads_of<T: Plain>(region: &ShmRegion, bytes: fn(T) -> Vec<u8>) {
             Ok(value) => {
                 assert!(end <= region.len() as u128);
                 let there = offset..offset + size_of::<T>() as u64;
-                let there: Vec<u8> = there.map(|at| size(at + 1) as u8).collect();
-                assert_eq!(bytes(value), there, "at {offset}");
+                let there: Result<Vec<u8>, _> = there.map(|at| u8::try_from(at + 1)).collect();
+                assert_eq!(Ok(bytes(value)), there, "at {offset}");
             }
             Err(_) => assert!(end > region.len() as u128, "at {offset}"),
         }

@@ -232,7 +232,7 @@ fn frame(proc: &crate::proc::Proc, who: KthreadRef, offset: u64) -> Result<TxFra
     })
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::ids::{KthreadIdx, ProcSlot};
