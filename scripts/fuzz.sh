@@ -11,7 +11,8 @@ usage: scripts/fuzz.sh [build | brief | run TARGET [ARG...] | minimise TARGET | 
             seconds more (FUZZ_SECONDS, 8), two at a time. What it finds goes to
             fuzz/artifacts, and is a failure
   run       runs one: ARGs are libFuzzer's, such as -max_total_time=3600, or a
-            file to replay. New inputs go to fuzz/target/corpus/TARGET
+            file to replay, by its path from fuzz/. New inputs go to
+            fuzz/target/corpus/TARGET
   minimise  puts the smallest set of inputs with the same coverage, of those in
             fuzz/corpus/TARGET and fuzz/target/corpus/TARGET, into the former:
             at most FUZZ_KEEP (60) inputs of at most FUZZ_LEN (2048) bytes
