@@ -8,7 +8,7 @@ usage: scripts/fuzz.sh [build | brief | run TARGET [ARG...] | minimise TARGET | 
 
   build     builds all targets
   brief     (default) builds them, then runs each over its corpus and for some
-            seconds more (FUZZ_SECONDS, 8), two at a time. What it finds goes to
+            seconds more (FUZZ_SECONDS, 5), two at a time. What it finds goes to
             fuzz/artifacts, and is a failure
   run       runs one: ARGs are libFuzzer's, such as -max_total_time=3600, or a
             file to replay, by its path from fuzz/. New inputs go to
@@ -51,7 +51,7 @@ build() {
 
 # One target over its corpus and a little further. New inputs are not kept.
 brief_one() { # TARGET
-	local new log seconds=${FUZZ_SECONDS:-8}
+	local new log seconds=${FUZZ_SECONDS:-5}
 	new=$(mktemp -d)
 	log=$new.log
 	mkdir -p "artifacts/$1" "corpus/$1"
