@@ -10,8 +10,8 @@ Runs the stages, by default all of them in this order, and prints a table of
 what ran, what was skipped, and why:
 
   exhaustive  offsets and lengths, all of them over small regions, against
-              arithmetic in 128 bits. In place of proofs: Kani's compiler comes
-              from GitHub only, which is no place that we build from
+              arithmetic in 128 bits. In place of proofs: Kani's compiler is no
+              package of a registry, but a bundle to be fetched from GitHub
   loom        models of the rings, of a ring whose peer lies, and of the race
               between a park and a wake, in every order of their steps
   miri        the rings and the pure parts, interpreted: undefined behaviour.

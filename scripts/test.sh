@@ -15,9 +15,9 @@ by default all of them in this order:
   clippy    all targets, with and without DPDK; a warning is an error
   unit      unit and property tests without DPDK
   system    everything with DPDK: real ports, real processes, namespaces
-  loom, miri, asan, tsan, fuzz
-            models, sanitizers, fuzz targets: see scripts/check.sh, which runs
-            them alone
+  loom, asan, fuzz
+            models, a sanitizer, fuzz targets: see scripts/check.sh, which runs
+            these alone, and more that takes longer
 
 Raises vm.nr_hugepages for the run where it is low and puts it back. A case that
 this machine cannot run prints SKIPPED and why; all of them are listed again at
@@ -28,7 +28,7 @@ USAGE
 
 cd "$(dirname "$0")/.."
 root=$PWD
-checks=(loom miri asan tsan fuzz)
+checks=(loom asan fuzz)
 all_stages=(deps fmt headers clippy unit system "${checks[@]}")
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 

@@ -12,8 +12,10 @@
 
 pub mod arena;
 pub mod cases;
+pub mod fields;
 pub mod memory;
 pub mod offender;
+pub mod random;
 pub mod socket;
 pub mod upstream;
 pub mod wire;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use calisto::abi::types;
 
+use super::fields::{header, spec};
 use super::memory::{self, Segment};
 use super::socket;
 use super::wire;
@@ -40,38 +41,6 @@ pub const PATIENCE_VAR: &str = "CALISTO_HOSTILE_PATIENCE";
 pub const PEERS_VAR: &str = "CALISTO_HOSTILE_PEERS";
 /// The peer at the other end of the wire.
 pub const PEER_IP: [u8; 4] = crate::veth::PEER_IP.octets();
-
-/// A field of `control_hdr`, by its offset.
-pub mod header {
-    /// `magic`
-    pub const MAGIC: usize = 0;
-    /// `thread_count`
-    pub const THREADS: usize = 4;
-    /// `egress_buf_count`
-    pub const EGRESS: usize = 8;
-    /// `mac`
-    pub const MAC: usize = 16;
-    /// `sched_cfg.guaranteed_cores`
-    pub const GUARANTEED: usize = 32;
-}
-
-/// A field of `thread_spec`, by its offset.
-pub mod spec {
-    /// `rxq`; its fields are as those of [`TXPKTQ`].
-    pub const RXQ: usize = 0;
-    /// `txpktq`: first its `msg_count`
-    pub const TXPKTQ: usize = 24;
-    /// `txcmdq`
-    pub const TXCMDQ: usize = 48;
-    /// `msg_buf` of a queue
-    pub const BUF: usize = 8;
-    /// `wb` of a queue
-    pub const WB: usize = 16;
-    /// `q_ptrs`
-    pub const Q_PTRS: usize = 72;
-    /// `tid`
-    pub const TID: usize = 80;
-}
 
 /// Rings that the runtime fills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -532,50 +501,4 @@ impl Offender {
             to: PEER_IP,
         }
     }
-}
-
-/// Random numbers, the same in every run.
-#[derive(Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// From a seed.
-    pub fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(2).wrapping_add(1))
-    }
-
-    /// Four bytes.
-    pub fn word(&mut self) -> u32 {
-        let [a, b, c, d, ..] = self.long().to_le_bytes();
-        u32::from_le_bytes([a, b, c, d])
-    }
-
-    /// One byte.
-    pub fn byte(&mut self) -> u8 {
-        self.word().to_le_bytes()[0]
-    }
-
-    /// A number below `n`, which is small.
-    pub fn below(&mut self, n: usize) -> usize {
-        self.word() as usize % n
-    }
-
-    /// Eight bytes.
-    pub fn long(&mut self) -> u64 {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-}
-
-/// A second thread that does `change` over and over, for as long as the process lives.
-pub fn meanwhile(mut change: impl FnMut(&mut Random) + Send + 'static) {
-    std::thread::spawn(move || {
-        let mut random = Random::new(5);
-        loop {
-            change(&mut random);
-        }
-    });
 }

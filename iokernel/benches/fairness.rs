@@ -41,8 +41,8 @@ const VICTIM: u16 = 0;
 const MANY: u16 = 4;
 /// Runtimes that hoard together.
 const HOARDERS: u16 = 4;
-/// Turns between two of a storm's runtimes: some ten thousand a second.
-const STORM_TURNS: u64 = 256;
+/// Turns between two of a storm's runtimes: some thousands a second, more than a process can fork.
+const STORM_TURNS: u64 = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Offender {

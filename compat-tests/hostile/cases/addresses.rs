@@ -2,7 +2,8 @@
 
 use super::super::Case;
 use super::super::Expect::{Borne, Refused};
-use super::super::offender::{Offender, Plan, header, until};
+use super::super::fields::header;
+use super::super::offender::{Offender, Plan, until};
 use super::super::socket::take_wake;
 use super::super::wire;
 use super::registration::{keep, refused};

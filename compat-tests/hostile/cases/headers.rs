@@ -2,7 +2,9 @@
 
 use super::super::Case;
 use super::super::Expect::{Borne, Refused};
-use super::super::offender::{Offender, Plan, header, meanwhile};
+use super::super::fields::header;
+use super::super::offender::{Offender, Plan};
+use super::super::random::meanwhile;
 use super::registration::{keep, refused};
 use calisto::abi::types;
 

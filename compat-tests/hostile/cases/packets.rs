@@ -2,7 +2,8 @@
 
 use super::super::Case;
 use super::super::Expect::{self, Borne, Detached};
-use super::super::offender::{BUFFER, Offender, Plan, Ring, TX_HDR, meanwhile};
+use super::super::offender::{BUFFER, Offender, Plan, Ring, TX_HDR};
+use super::super::random::meanwhile;
 use super::super::wire;
 use super::registration::keep;
 
@@ -224,7 +225,7 @@ pub(super) const CASES: &[Case] = &[
         Borne(&[]),
         || {
             let mut offender = Offender::attached(Plan::new());
-            let mut random = super::super::offender::Random::new(9);
+            let mut random = super::super::random::Random::new(9);
             for n in 0..2000_u32 {
                 let noise = |_| random.byte();
                 let mut frame: Vec<u8> = (0..14 + n % 90).map(noise).collect();

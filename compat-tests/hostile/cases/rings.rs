@@ -2,7 +2,8 @@
 
 use super::super::Case;
 use super::super::Expect::Refused;
-use super::super::offender::{Offender, Plan, Ring, spec};
+use super::super::fields::spec;
+use super::super::offender::{Offender, Plan, Ring};
 use super::registration::refused;
 
 const QUEUE: &str = "REFUSED_QUEUE";

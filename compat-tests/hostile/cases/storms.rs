@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::super::Case;
 use super::super::Expect::{Races, Refused, RefusedInTheEnd};
-use super::super::offender::{Offender, Plan, SLOTS, header, meanwhile, spec, until};
+use super::super::fields::{header, spec};
+use super::super::offender::{Offender, Plan, SLOTS, until};
+use super::super::random::meanwhile;
 use super::super::socket::{connect, is_hung_up};
 use super::super::wire;
 use super::addresses::ECHO;

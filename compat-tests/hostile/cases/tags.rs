@@ -2,7 +2,8 @@
 
 use super::super::Case;
 use super::super::Expect::{self, Borne, Detached};
-use super::super::offender::{Offender, Plan, Random};
+use super::super::offender::{Offender, Plan};
+use super::super::random::Random;
 use super::super::wire;
 use super::registration::keep;
 

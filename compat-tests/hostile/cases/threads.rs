@@ -2,8 +2,9 @@
 
 use super::super::Case;
 use super::super::Expect::{Borne, Refused};
+use super::super::fields::spec;
 use super::super::memory::{dead_tid, gettid};
-use super::super::offender::{Offender, PEERS_VAR, Plan, spec};
+use super::super::offender::{Offender, PEERS_VAR, Plan};
 use super::registration::{keep, refused};
 use calisto::abi::types;
 

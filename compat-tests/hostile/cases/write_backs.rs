@@ -2,7 +2,8 @@
 
 use super::super::Case;
 use super::super::Expect::{self, Borne, Detached};
-use super::super::offender::{Offender, Plan, Ring, SLOTS, meanwhile};
+use super::super::offender::{Offender, Plan, Ring, SLOTS};
+use super::super::random::meanwhile;
 use super::registration::keep;
 
 const FALSE: Expect = Detached("is possible", "FAULT_WRITE_BACK");

@@ -47,6 +47,7 @@
 //! it; the same events give the same decisions; no event order panics.
 
 mod core_table;
+mod decision;
 mod links;
 mod proc_state;
 mod rules;
@@ -55,9 +56,8 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
-use arrayvec::ArrayVec;
-
 use self::core_table::{CoreTable, Moment, ThreadRef, Waiter};
+pub use self::decision::{Cause, Decision, Decisions, MAX_DECISIONS, Park};
 use self::links::{IndexList, SlotSet};
 use self::proc_state::{Place, ProcState};
 use self::timers::Timers;
@@ -68,21 +68,12 @@ use crate::ids::{CoreId, KthreadIdx, Micros, ProcSlot};
 /// Most cores, and most kthreads of one runtime. C: `NCPU`, base/limits.h.
 pub const MAX_CORES: usize = 256;
 
-/// Room for what one call may decide: in one tick every core can be granted,
-/// and the grant preempted.
-pub const MAX_DECISIONS: usize = 2 * MAX_CORES;
-
 /// How long a kthread may take to give up a core, counted from the tick that asked
 /// for it. Thousands of times what a polite one needs on a busy machine.
 pub const CEDE_PATIENCE: Micros = Micros(1_000_000);
 /// So many ticks must pass as well: time in which the daemon itself stood still is
 /// not held against a runtime.
 pub const CEDE_TICKS: u64 = 20_000;
-
-/// What a call decided, in the order in which it is to be carried out.
-///
-/// The caller empties it between calls.
-pub type Decisions = ArrayVec<Decision, MAX_DECISIONS>;
 
 /// A core that may run kthreads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,90 +113,6 @@ impl From<ProcSpec> for Seat {
     fn from(spec: ProcSpec) -> Seat {
         Seat::new(spec)
     }
-}
-
-/// Why a proc was given a core.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// It has just attached.
-    Launch,
-    /// A message came while all its kthreads were parked, or was left with one that
-    /// parked.
-    Packet,
-    /// Uthreads waited an interval on a run queue.
-    Runqueue,
-    /// Messages waited an interval in an `rxq`.
-    Rxq,
-    /// The deadline given with `PARKED_LAST` has come.
-    Timer,
-    /// It had lost a core to another proc's guarantee.
-    Preempted,
-    /// A packet came for a flow that is at home on that core.
-    Affinity,
-}
-
-/// Something to be done about a kthread.
-#[must_use]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    /// The core is free: pin the kthread to it and wake it.
-    Wake {
-        /// The proc that gets the core.
-        proc: ProcSlot,
-        /// Its kthread that will run there.
-        kthread: KthreadIdx,
-        /// The core.
-        core: CoreId,
-        /// The kthread's affinity is another core; set it first.
-        pin: bool,
-        /// False if the kthread becomes active by this; true if it has been so
-        /// since the [`Decision::Preempt`] that made it wait for the core.
-        handover: bool,
-        /// Why the proc got the core.
-        cause: Cause,
-        /// The active kthread whose queue stood still; never with `handover`.
-        from: Option<KthreadIdx>,
-    },
-    /// The core is held: ask its holder to park. `kthread` becomes active, and
-    /// waits; a `Wake` follows when the holder has parked.
-    Preempt {
-        /// The proc that loses the core.
-        victim: ProcSlot,
-        /// Its kthread that runs there.
-        victim_kthread: KthreadIdx,
-        /// The core.
-        core: CoreId,
-        /// The proc that gets the core.
-        proc: ProcSlot,
-        /// Its kthread that waits.
-        kthread: KthreadIdx,
-        /// Why the proc gets the core.
-        cause: Cause,
-        /// The active kthread whose queue stood still.
-        from: Option<KthreadIdx>,
-    },
-    /// The kthread keeps its core: wake it again, for messages are on their way.
-    Rewake {
-        /// The proc.
-        proc: ProcSlot,
-        /// The kthread that wanted to park.
-        kthread: KthreadIdx,
-        /// Its core.
-        core: CoreId,
-    },
-}
-
-/// What became of a park.
-#[must_use]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Park {
-    /// The kthread is parked, and its core was given up. (It may have been given
-    /// the next core already: then a [`Decision::Wake`] says so.)
-    Stands,
-    /// Messages were in flight: the kthread is to go on ([`Decision::Rewake`]).
-    Refused,
-    /// The kthread held no core, or does not exist: the runtime's fault.
-    NotRunning,
 }
 
 /// Where the arbiter reads how far queues have come.
