@@ -13,7 +13,7 @@ what ran, what was skipped, and why:
               arithmetic in 128 bits. In place of proofs: Kani's compiler is no
               package of a registry, but a bundle to be fetched from GitHub
   loom        models of the rings, of a ring whose peer lies, and of the race
-              between a park and a wake, in every order of their steps
+              between a park and a wake (two preemptions), in every order of steps
   miri        the rings and the pure parts, interpreted: undefined behaviour.
               Needs a nightly toolchain with Miri
   asan        unit tests under AddressSanitizer

@@ -135,13 +135,18 @@ impl Candidate {
     }
 }
 
-/// Makes a candidate of a registration.
+/// Makes a candidate of a registration. A peer may make this take long: `meanwhile` is called
+/// again and again.
 ///
 /// *Source:* C: iokernel/control.c, `control_create_proc`.
 ///
 /// # Errors
 /// [`RegistrationError`]; everything that came with the registration is closed.
-pub fn check(raw: RawRegistration, context: &Context) -> Result<Candidate, RegistrationError> {
+pub fn check(
+    raw: RawRegistration,
+    context: &Context,
+    meanwhile: impl FnMut(),
+) -> Result<Candidate, RegistrationError> {
     let peer = raw.peer;
     if peer.pid <= 0 {
         return Err(RegistrationError::InvisiblePeer);
@@ -151,7 +156,7 @@ pub fn check(raw: RawRegistration, context: &Context) -> Result<Candidate, Regis
     kthreads::check_eventfds(&raw.fds).map_err(kthread_error)?;
     let (shmid, region, guard, page_size) = attach(&raw, context)?;
     let layout = layout::read(&region, raw.fds.len())?;
-    let threads = PeerThreads::of(peer.pid);
+    let threads = PeerThreads::of(peer.pid, meanwhile);
     let kthreads = layout
         .kthreads
         .into_iter()

@@ -48,6 +48,11 @@ pub enum RegistrationError {
     /// The operator lets in others.
     #[error("user {0} is not let in by --allow-uid, nor one of its groups by --allow-gid")]
     NotAllowed(u32),
+    /// Too many runtimes of a user wait because others of its made the polling loop wait.
+    #[error(
+        "runtimes of user {0} filled their eventfds again and again: more of its wait already, try again later"
+    )]
+    Penalty(u32),
     /// The process that connected is gone; its id may be somebody else's by now.
     #[error("the process that connected has ended")]
     PeerGone,
@@ -153,7 +158,7 @@ impl RegistrationError {
                 ControlCounter::RefusedMessage
             }
             E::InvisiblePeer | E::PeerGone => ControlCounter::RefusedProcess,
-            E::NotAllowed(_) => ControlCounter::RefusedUser,
+            E::NotAllowed(_) | E::Penalty(_) => ControlCounter::RefusedUser,
             E::NoSegment { .. }
             | E::IngressSegment(_)
             | E::ForeignSegment { .. }
@@ -271,6 +276,9 @@ pub enum KthreadError {
     /// Not an eventfd.
     #[error("its fd is `{0}`, not an eventfd")]
     NoEventfd(String),
+    /// An eventfd at which a wake would block.
+    #[error("its eventfd is full: its count is {0:#x}")]
+    FullEventfd(u64),
     /// The same eventfd as another kthread.
     #[error("its eventfd is that of kthread {0} too")]
     SharedEventfd(usize),
@@ -293,9 +301,9 @@ impl KthreadError {
             KthreadError::ForeignThread { .. } | KthreadError::Pin { .. } => {
                 ControlCounter::RefusedThread
             }
-            KthreadError::NoEventfd(_) | KthreadError::SharedEventfd(_) => {
-                ControlCounter::RefusedEventfd
-            }
+            KthreadError::NoEventfd(_)
+            | KthreadError::FullEventfd(_)
+            | KthreadError::SharedEventfd(_) => ControlCounter::RefusedEventfd,
             KthreadError::Os(..) => ControlCounter::RefusedResources,
         }
     }

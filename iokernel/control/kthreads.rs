@@ -20,7 +20,9 @@ use super::error::KthreadError;
 /// `PIDFD_THREAD` (linux/pidfd.h): a pidfd of one thread.
 const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
 /// Most threads of a runtime in another pid namespace that are looked at.
-const MAX_TASKS: usize = 4096;
+const MAX_TASKS: usize = 1024;
+/// The count of an eventfd that is waited on is small: the numbers of cores that it was given.
+const EVENTFD_FULL: u64 = 1 << 32;
 
 /// The threads of one process.
 #[derive(Debug)]
@@ -44,8 +46,8 @@ fn ns_ids(status: &str) -> Vec<i32> {
 }
 
 impl PeerThreads {
-    /// The threads of process `pid`.
-    pub fn of(pid: i32) -> PeerThreads {
+    /// The threads of process `pid`. `meanwhile` is called again and again.
+    pub fn of(pid: i32, mut meanwhile: impl FnMut()) -> PeerThreads {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let translated = (ns_ids(&status).len() > 1).then(|| {
             let tasks = fs::read_dir(format!("/proc/{pid}/task"));
@@ -55,6 +57,7 @@ impl PeerThreads {
                 .flatten()
                 .take(MAX_TASKS)
                 .filter_map(|task| {
+                    meanwhile();
                     let status = fs::read_to_string(task.path().join("status")).ok()?;
                     let ids = ns_ids(&status);
                     Some((*ids.last()?, *ids.first()?))
@@ -123,7 +126,7 @@ pub fn has_ended(pidfd: &impl AsFd) -> bool {
     .is_ok_and(|n| n > 0)
 }
 
-/// Checks that `fds` are eventfds, each another.
+/// Checks that `fds` are eventfds, each another, and none of them full.
 ///
 /// # Errors
 /// The kthread's number, and what is wrong.
@@ -140,9 +143,14 @@ pub fn check_eventfds(fds: &[OwnedFd]) -> Result<(), (usize, KthreadError)> {
         }
         // Linux 5.2 and newer; before, a shared eventfd goes unnoticed and harms its runtime only.
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
-        let id = info
-            .lines()
-            .find_map(|line| line.strip_prefix("eventfd-id:"));
+        let line = |name| info.lines().find_map(|line| line.strip_prefix(name));
+        let count = line("eventfd-count:").map(|hex| u64::from_str_radix(hex.trim(), 16));
+        if let Some(Ok(count)) = count
+            && count >= EVENTFD_FULL
+        {
+            return Err((index, KthreadError::FullEventfd(count)));
+        }
+        let id = line("eventfd-id:");
         if let Some(id) = id
             && let Some(other) = seen.insert(id.trim().to_owned(), index)
         {
@@ -209,7 +217,7 @@ mod tests {
     #[test]
     fn threads_of_others_and_dead_threads_are_foreign() {
         let me = std::process::id().cast_signed();
-        let peer = PeerThreads::of(me);
+        let peer = PeerThreads::of(me, || {});
         assert_eq!(peer.resolve(me).unwrap(), me);
         for tid in [1, 0, -1, i32::MIN, i32::MAX] {
             assert!(peer.resolve(tid).is_err(), "{tid}");
@@ -240,7 +248,7 @@ mod tests {
             Some(inner)
         });
         if let Some(outer) = found {
-            let peer = PeerThreads::of(outer);
+            let peer = PeerThreads::of(outer, || {});
             assert_eq!(peer.resolve(1).unwrap(), outer);
             assert!(
                 peer.resolve(outer).is_err(),
@@ -276,7 +284,9 @@ mod tests {
             tell.send(tid).unwrap();
             let _ = ended.recv();
         });
-        let pidfd = PeerThreads::of(me).pidfd(told.recv().unwrap()).unwrap();
+        let pidfd = PeerThreads::of(me, || {})
+            .pidfd(told.recv().unwrap())
+            .unwrap();
         let Some(pidfd) = pidfd else {
             return skip("the number of an ended thread", "no pidfds of threads here");
         };
@@ -289,6 +299,16 @@ mod tests {
         }
         assert!(gone(me, Some(&pidfd)));
         assert_eq!(sched_getaffinity(None).unwrap(), before);
+    }
+
+    #[test]
+    fn a_full_eventfd_is_refused() {
+        let full = eventfd(0, EventfdFlags::empty()).unwrap();
+        rustix::io::write(&full, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+        let some = eventfd(3, EventfdFlags::empty()).unwrap();
+        assert!(check_eventfds(std::slice::from_ref(&some)).is_ok());
+        let error = check_eventfds(&[some, full]).unwrap_err();
+        assert!(matches!(error, (1, KthreadError::FullEventfd(count)) if count == u64::MAX - 1));
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod ingress_segment;
 pub mod kthreads;
 pub mod layout;
 pub mod messages;
+mod penalties;
 pub mod rate_limit;
 pub mod registration;
 pub mod rules_link;

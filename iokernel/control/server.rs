@@ -34,6 +34,7 @@ use super::checks::{Candidate, Context};
 use super::directory::Directory;
 use super::kthreads;
 use super::messages::ControlEnd;
+use super::penalties::Penalties;
 use super::rate_limit::TokenBucket;
 use super::registration::Registration;
 use super::socket::ControlSocket;
@@ -124,7 +125,9 @@ pub struct Server {
     next_number: u32,
     /// Accepting failed; not before this.
     accept_after: Option<Instant>,
-    next_watch: Instant,
+    watch: Watch,
+    /// Users whose registrations wait.
+    penalties: Penalties,
     park: Option<CpuSet>,
     /// Where this process may run, for kthreads that we leave.
     everywhere: CpuSet,
@@ -136,6 +139,37 @@ pub struct Server {
     accept_errors: TokenBucket,
     /// For kthreads that cannot be pinned where parked ones are.
     unparked: TokenBucket,
+}
+
+/// The polling loop's watch, and when it is to be called next.
+struct Watch {
+    call: Option<Box<dyn FnMut() + Send>>,
+    next: Instant,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    /// Calls it if it is time.
+    fn look(&mut self) {
+        let now = Instant::now();
+        if let Some(call) = &mut self.call
+            && now >= self.next
+        {
+            call();
+            self.next = now + WATCH_PERIOD;
+        }
+    }
+
+    /// How long until then, if there is one.
+    fn due_in(&self, now: Instant) -> Option<Duration> {
+        self.call.as_ref()?;
+        Some(self.next.saturating_duration_since(now))
+    }
 }
 
 /// Stops the daemon when the control thread ends, in a panic above all: without it
@@ -172,7 +206,7 @@ impl Server {
             })
     }
 
-    fn new(config: ServerConfig, epoll: OwnedFd, everywhere: CpuSet) -> Server {
+    fn new(mut config: ServerConfig, epoll: OwnedFd, everywhere: CpuSet) -> Server {
         let now = Instant::now();
         let bucket = || TokenBucket::new(32, Duration::from_millis(250), now);
         Server {
@@ -183,6 +217,10 @@ impl Server {
             },
             table: Table::new(config.runtime_cores),
             park: (!config.park_cpus.is_empty()).then(|| kthreads::cpu_set(&config.park_cpus)),
+            watch: Watch {
+                call: config.watch.take(),
+                next: now,
+            },
             config,
             epoll,
             listening: true,
@@ -190,7 +228,7 @@ impl Server {
             waiting: BTreeMap::new(),
             next_number: 0,
             accept_after: None,
-            next_watch: now,
+            penalties: Penalties::default(),
             everywhere,
             refusals: bucket(),
             arrivals: bucket(),
@@ -233,7 +271,7 @@ impl Server {
         for token in tokens() {
             if let Token::Pending(number) = token {
                 self.advance(number);
-                self.watch();
+                self.watch.look();
             }
         }
         self.make_room();
@@ -242,7 +280,7 @@ impl Server {
         }
         self.refuse_silent();
         self.update_listening();
-        self.watch();
+        self.watch.look();
         self.publish_stats();
     }
 
@@ -252,20 +290,10 @@ impl Server {
         } else {
             IDLE_PERIOD
         };
-        if self.config.watch.is_some() {
-            wait = wait.min(self.next_watch.saturating_duration_since(now));
+        if let Some(due) = self.watch.due_in(now) {
+            wait = wait.min(due);
         }
         Timespec::try_from(wait).expect("well below a second")
-    }
-
-    fn watch(&mut self) {
-        let now = Instant::now();
-        if let Some(watch) = &mut self.config.watch
-            && now >= self.next_watch
-        {
-            watch();
-            self.next_watch = now + WATCH_PERIOD;
-        }
     }
 
     fn publish_stats(&self) {

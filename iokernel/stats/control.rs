@@ -13,7 +13,7 @@ counters! {
         RefusedMessage = "REFUSED_MESSAGE",
         /// Processes that are not visible here, or had ended.
         RefusedProcess = "REFUSED_PROCESS",
-        /// Users that are not allowed.
+        /// Users that are not allowed, or not now: their runtimes made the polling loop wait.
         RefusedUser = "REFUSED_USER",
         /// Keys without a segment, of the ingress segment, of another user's, or of one in use.
         RefusedSegment = "REFUSED_SEGMENT",

@@ -73,27 +73,23 @@ pub(super) const CASES: &[Case] = &[
         14,
         "a-full-eventfd",
         "sends an eventfd that is full and blocks",
-        BLOCKED,
+        Refused("its eventfd is full", EVENTFD),
         || {
             let mut offender = Offender::new(Plan::new());
             fill(&offender.efds[0]);
-            offender.register();
-            offender.wait_hang_up();
-            keep(offender);
+            refused(&mut offender);
         },
     ),
     Case::new(
         14,
         "a-full-eventfd-that-does-not-block",
         "sends an eventfd that is full and does not block",
-        BLOCKED,
+        Refused("its eventfd is full", EVENTFD),
         || {
             let mut offender = Offender::new(Plan::new());
             offender.efds[0] = special(EventfdFlags::NONBLOCK);
             fill(&offender.efds[0]);
-            offender.register();
-            offender.wait_hang_up();
-            keep(offender);
+            refused(&mut offender);
         },
     ),
     Case::new(
@@ -107,6 +103,21 @@ pub(super) const CASES: &[Case] = &[
             offender.command(0, u64::from(types::TXCMD_PARKED_LAST), 1);
             offender.wait_hang_up();
             keep(offender);
+        },
+    ),
+    Case::new(
+        14,
+        "an-eventfd-filled-again-and-again",
+        "attaches, fills its eventfd, and attaches again, four times: each time it waits longer",
+        BLOCKED,
+        || {
+            for _ in 0..4 {
+                let mut offender = Offender::attached(Plan::new());
+                fill(&offender.efds[0]);
+                offender.command(0, u64::from(types::TXCMD_PARKED_LAST), 1);
+                offender.wait_hang_up();
+            }
+            keep(Offender::new(Plan::new()));
         },
     ),
     Case::new(

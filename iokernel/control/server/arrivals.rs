@@ -25,6 +25,9 @@ const MAX_ACCEPTS: usize = 16;
 /// How long a candidate waits for what a leaving runtime still holds.
 const SUCCESSION: Duration = Duration::from_secs(2);
 
+/// Registrations of one user that may wait for the end of its penalty: they take up places.
+const MAX_PENALISED: usize = 4;
+
 impl Server {
     pub(super) fn accept(&mut self) {
         for _ in 0..MAX_ACCEPTS {
@@ -35,7 +38,7 @@ impl Server {
                 Ok(None) => return,
                 Ok(Some(connection)) => {
                     self.begin(connection);
-                    self.watch();
+                    self.watch.look();
                 }
                 Err(e) => {
                     let now = Instant::now();
@@ -61,6 +64,10 @@ impl Server {
                 return self.refuse(nobody, &RegistrationError::Os("SO_PEERCRED", e));
             }
         };
+        // At once: who is not let in takes up no place.
+        if let Err(error) = self.context.admission.check(who, connection.as_fd()) {
+            return self.refuse(who, &error);
+        }
         let number = self.next_number;
         self.next_number = number.wrapping_add(1);
         let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
@@ -96,7 +103,8 @@ impl Server {
     fn complete(&mut self, number: u32) {
         let registration = self.pending.remove(&number).expect("advance() has it");
         let who = registration.peer();
-        match checks::check(registration.finish(), &self.context) {
+        let checked = checks::check(registration.finish(), &self.context, || self.watch.look());
+        match checked {
             Ok(candidate) => self.consider(number, candidate, Instant::now() + SUCCESSION),
             Err(error) => self.refuse(who, &error),
         }
@@ -104,6 +112,16 @@ impl Server {
 
     /// Admits a candidate, lets it wait for a departure, or refuses it.
     fn consider(&mut self, number: u32, candidate: Candidate, until: Instant) {
+        let (uid, now) = (candidate.peer.uid, Instant::now());
+        if let Some(end) = self.penalties.until(uid, now) {
+            let of_same = |(c, _): &&(Candidate, Instant)| c.peer.uid == uid;
+            if self.waiting.values().filter(of_same).count() >= MAX_PENALISED {
+                return self.refuse(candidate.peer, &RegistrationError::Penalty(uid));
+            }
+            self.waiting
+                .insert(number, (candidate, until.max(end + SUCCESSION)));
+            return;
+        }
         let mut conflict = self.table.conflict(&candidate);
         // Who stands in its way may have hung up since this round began: a connection that
         // is accepted may be younger than the round's events.
@@ -140,7 +158,7 @@ impl Server {
         // Its tables may be large: the watch goes on meanwhile.
         let spec = self.config.steering;
         let kthreads = candidate.kthread_count();
-        let steering = match ProcSteering::new(&spec, kthreads, || self.watch()) {
+        let steering = match ProcSteering::new(&spec, kthreads, || self.watch.look()) {
             Ok(steering) => steering,
             Err(error) => {
                 let flows = spec.flow_entries;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 use rustix::net::{RecvFlags, recv};
 
+use crate::control::faults::Fault;
 use crate::control::kthreads;
 use crate::control::messages::{DetachReason, ToControl, ToDataplane};
 use crate::control::rate_limit::Suppressed;
@@ -106,6 +107,9 @@ impl Server {
         // The guard goes before the region that it guards.
         drop(tenant);
         self.config.directory.leave(proc.id);
+        if let DetachReason::Fault(Fault::WakeBlocked { .. }) = reason {
+            self.penalties.add(proc.uid, Instant::now());
+        }
         if let DetachReason::Fault(_) = reason {
             self.config.stats.faults.fetch_add(1, Ordering::Relaxed);
         }

@@ -23,7 +23,7 @@ fn context() -> Context {
 }
 
 pub(super) fn try_out(raw: RawRegistration) -> Result<Candidate, RegistrationError> {
-    check(raw, &context())
+    check(raw, &context(), || {})
 }
 
 pub(super) fn error_of(runtime: &TestRuntime) -> RegistrationError {
@@ -62,8 +62,8 @@ fn a_user_that_is_not_allowed_is_refused() {
         },
         ..context()
     };
-    assert!(check(runtime.raw(), &only(&[uid + 1, uid])).is_ok());
-    let error = check(runtime.raw(), &only(&[uid + 1])).unwrap_err();
+    assert!(check(runtime.raw(), &only(&[uid + 1, uid]), || {}).is_ok());
+    let error = check(runtime.raw(), &only(&[uid + 1]), || {}).unwrap_err();
     assert!(
         matches!(error, RegistrationError::NotAllowed(u) if u == uid),
         "{error}"
@@ -98,13 +98,16 @@ fn a_group_that_is_allowed_lets_its_members_in() {
     };
     let uid = raw().peer.uid;
     for group in [own, other, spare] {
-        assert!(check(raw(), &only(None, &[7, group])).is_ok(), "{group}");
+        assert!(
+            check(raw(), &only(None, &[7, group]), || {}).is_ok(),
+            "{group}"
+        );
     }
     // Either is enough: a user of a list, or a group of one.
-    assert!(check(raw(), &only(Some(vec![uid]), &[7])).is_ok());
-    assert!(check(raw(), &only(Some(vec![uid + 1]), &[own])).is_ok());
+    assert!(check(raw(), &only(Some(vec![uid]), &[7]), || {}).is_ok());
+    assert!(check(raw(), &only(Some(vec![uid + 1]), &[own]), || {}).is_ok());
     for uids in [None, Some(vec![uid + 1])] {
-        let error = check(raw(), &only(uids, &[7])).unwrap_err();
+        let error = check(raw(), &only(uids, &[7]), || {}).unwrap_err();
         assert!(
             matches!(error, RegistrationError::NotAllowed(u) if u == uid),
             "{error}"
@@ -159,7 +162,7 @@ fn the_ingress_segment_is_nobodys_region() {
         ingress_shmid: runtime.shmid,
         ..context()
     };
-    let error = check(runtime.raw(), &context).unwrap_err();
+    let error = check(runtime.raw(), &context, || {}).unwrap_err();
     assert!(
         matches!(error, RegistrationError::IngressSegment(_)),
         "{error}"
@@ -308,6 +311,6 @@ fn a_device_that_cannot_map_the_region_refuses_it() {
         mapper: Arc::new(Never),
         ..context()
     };
-    let error = check(runtime.raw(), &context).unwrap_err();
+    let error = check(runtime.raw(), &context, || {}).unwrap_err();
     assert!(error.to_string().contains("no IOMMU group"), "{error}");
 }

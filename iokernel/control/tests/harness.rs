@@ -66,6 +66,16 @@ impl Harness {
     /// `None` where tests have no namespaces of their own.
     #[track_caller]
     pub(super) fn start_with(cores: u16, park_cpus: Vec<u16>) -> Option<Harness> {
+        Harness::start_for(Admission::default(), cores, park_cpus)
+    }
+
+    /// The same for runtimes of these users.
+    #[track_caller]
+    pub(super) fn start_for(
+        admission: Admission,
+        cores: u16,
+        park_cpus: Vec<u16>,
+    ) -> Option<Harness> {
         if !private_namespaces() {
             return None;
         }
@@ -74,6 +84,7 @@ impl Harness {
         let watched = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&watched);
         config.park_cpus = park_cpus;
+        config.admission = admission;
         config.watch = Some(Box::new(move || {
             count.fetch_add(1, Ordering::Relaxed);
         }));

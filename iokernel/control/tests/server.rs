@@ -2,15 +2,18 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::SendFlags;
 
 use super::harness::Harness;
+use crate::control::admission::Admission;
 use crate::control::server::MAX_PENDING;
 use crate::control::test_runtime::{
     TestRuntime, alone, become_user, connect, is_closed, may_become_another, send_fds,
 };
+use crate::control::{DetachReason, Fault};
+use crate::ids::KthreadIdx;
 
 #[test]
 fn a_runtime_attaches_and_leaves() {
@@ -350,4 +353,53 @@ fn the_watch_is_called_while_nothing_happens() {
         return;
     };
     h.until("watched", |h| h.watched.load(Ordering::Relaxed) >= 10);
+}
+
+#[test]
+fn who_is_not_let_in_is_refused_at_once_and_takes_no_place() {
+    let uid = rustix::process::geteuid().as_raw();
+    let others = Admission {
+        uids: Some(vec![uid + 1]),
+        gids: None,
+    };
+    let Some(mut h) = Harness::start_for(others, 4, Vec::new()) else {
+        return;
+    };
+    // Silent: not a byte of a registration is sent.
+    let silent: Vec<OwnedFd> = (0..2 * MAX_PENDING).map(|_| connect()).collect();
+    h.until("all are refused", |_| silent.iter().all(is_closed));
+    assert!(h.last_line().contains("is not let in"), "{}", h.last_line());
+}
+
+#[test]
+fn whose_runtimes_make_the_loop_wait_waits_ever_longer() {
+    let Some(mut h) = Harness::start(4) else {
+        return;
+    };
+    let kthread = KthreadIdx(0);
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        // Each with a segment of its own: that of an offender is removed.
+        let runtime = TestRuntime::new(1);
+        let began = Instant::now();
+        let connection = runtime.register();
+        h.until_attached(1);
+        waits.push(began.elapsed());
+        let blocked = DetachReason::Fault(Fault::WakeBlocked { kthread });
+        h.give_back(h.procs[0].id, blocked);
+        h.until("it is gone", |_| is_closed(&connection));
+    }
+    // The second time costs nothing yet, being the first one's; then 100 ms.
+    assert!(waits[2] >= Duration::from_millis(100), "{waits:?}");
+    // Some may wait, and more are refused.
+    let refused = h.refused();
+    let more: Vec<TestRuntime> = (0..5).map(|_| TestRuntime::new(1)).collect();
+    let waiting: Vec<OwnedFd> = more.iter().map(TestRuntime::register).collect();
+    h.until_refused(refused + 1);
+    assert!(
+        h.last_line().contains("try again later"),
+        "{}",
+        h.last_line()
+    );
+    drop(waiting);
 }

@@ -70,7 +70,7 @@ pub const MAX_CORES: usize = 256;
 
 /// How long a kthread may take to give up a core, counted from the tick that asked
 /// for it. Thousands of times what a polite one needs on a busy machine.
-pub const CEDE_PATIENCE: Micros = Micros(1_000_000);
+pub const CEDE_PATIENCE: Micros = Micros(5_000_000);
 /// So many ticks must pass as well: time in which the daemon itself stood still is
 /// not held against a runtime.
 pub const CEDE_TICKS: u64 = 20_000;

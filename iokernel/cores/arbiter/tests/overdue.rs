@@ -34,8 +34,8 @@ fn overdue(a: &mut Arbiter, out: &mut Decisions, ticks: u64, period: u64) -> Opt
 #[test]
 fn who_keeps_a_core_for_too_long_is_reported_and_its_core_goes_on() {
     let (mut a, mut out) = waiting();
-    // 1 s is 200,000 ticks of 5 us.
-    assert_eq!(overdue(&mut a, &mut out, 199_999, 5), None);
+    let ticks = CEDE_PATIENCE.0 / 5;
+    assert_eq!(overdue(&mut a, &mut out, ticks - 1, 5), None);
     assert_eq!(overdue(&mut a, &mut out, 1, 5), Some(ProcSlot(0)));
     a.remove(ProcSlot(0), &mut out);
     let handed_on = matches!(
