@@ -91,7 +91,7 @@ for arg in "$@"; do
 	case $arg in
 	-h | --help) usage && exit 0 ;;
 	*)
-		[[ " ${all_stages[*]} " == *" $arg "* ]] || {
+		[[ $arg != *" "* && " ${all_stages[*]} " == *" $arg "* ]] || {
 			echo "check.sh: no stage $arg (see --help)" >&2
 			exit 2
 		}
@@ -101,24 +101,26 @@ for arg in "$@"; do
 done
 [ ${#stages[@]} -gt 0 ] || stages=("${all_stages[@]}")
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+. scripts/group.sh
+log=$scratch/log
+logged_stage() { bash "$root/scripts/check.sh" --stage "$1" 2>&1 | tee "$log"; }
 table='' failed=0
 for stage in "${stages[@]}"; do
 	echo "--- $stage"
 	began=$SECONDS
-	outcome='' note=''
-	if bash "$root/scripts/check.sh" --stage "$stage" 2>&1 | tee "$log"; then
-		outcome=passed
-		# Tests that passed, or targets.
-		note="$(grep -cE '^test .* ok$|^ok ' "$log" || true) cases"
-	else
-		outcome=FAILED failed=1
-	fi
+	outcome=passed
+	in_group logged_stage "$stage" || outcome=FAILED
+	# Tests that passed, or targets.
+	cases=$(grep -cE '^test .* ok$|^ok ' "$log" || true)
+	note="$cases cases"
 	if why=$(grep -m 1 -oP "^SKIPPED: $stage: \K.*" "$log"); then
-		[ "$outcome" = FAILED ] || outcome=skipped
+		[ $outcome = FAILED ] || outcome=skipped
 		note=$why
+	elif [ "$cases" -eq 0 ]; then
+		# A filter that fits no test any more checks nothing.
+		outcome=FAILED
 	fi
+	[ $outcome != FAILED ] || failed=1
 	table+=$(printf '%-11s %-8s %5s s  %s' "$stage" "$outcome" $((SECONDS - began)) "$note")$'\n'
 done
 echo "--- checks"

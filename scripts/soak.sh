@@ -11,7 +11,8 @@ in every way: N times (default 10000) on the loopback port, and N times (default
 on a DPDK port over a veth pair. One runtime lives through it and must lose nothing;
 every 250 cycles what the daemon holds is compared with what it held before the first.
 
-Needs root, and what scripts/setup_machine.sh installs. 10000 cycles take some ten
+Needs root, what scripts/setup_machine.sh installs, and 32 free huge pages of 2 MiB,
+in which some of the runtimes live. 10000 cycles take some ten
 minutes on two calm CPUs. What is random is drawn from S (default: the time), which is
 printed: the same S makes the same deaths in the same order.
 
@@ -42,14 +43,16 @@ while [ $# -gt 0 ]; do
 	*) die_usage "no option $1" ;;
 	esac
 done
+[ $((10#$cycles + 10#$dpdk_cycles)) -gt 0 ] || die_usage "no cycles at all: nothing would be soaked"
 
 cd "$(dirname "$0")/.."
+. scripts/group.sh
 began=$SECONDS
 echo "soak.sh: $cycles cycles on the loopback port, $dpdk_cycles on a DPDK port, seed $seed"
 # A case that does not run here is a failure: nothing would have been soaked.
-if ! CALISTO_REQUIRE=1 CALISTO_STORM_SEED=$seed CALISTO_STORM_CYCLES=$cycles \
-	CALISTO_STORM_DPDK_CYCLES=$dpdk_cycles \
-	cargo test -q -p compat-tests --test storm -- --nocapture --test-threads=1; then
+export CALISTO_REQUIRE=1 CALISTO_STORM_SEED=$seed CALISTO_STORM_CYCLES=$cycles \
+	CALISTO_STORM_DPDK_CYCLES=$dpdk_cycles
+if ! in_group cargo test -q -p compat-tests --test storm -- --nocapture --test-threads=1; then
 	echo "soak.sh: FAILED after $((SECONDS - began)) s; again with --cycles $cycles" \
 		"--dpdk-cycles $dpdk_cycles --seed $seed" >&2
 	exit 1
