@@ -37,6 +37,8 @@ stage_deps() { "$root/scripts/setup_machine.sh"; }
 stage_fmt() {
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	# That lock file goes stale when a dependency of the daemon changes.
+	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 	# A module that is never compiled passes every other check.
 	if grep -rn --include='*.rs' --exclude-dir=target 'cfg(any())' .; then
 		echo "test.sh: code that is switched off (see above)" >&2
@@ -78,7 +80,7 @@ for arg in "$@"; do
 	case $arg in
 	-h | --help) usage && exit 0 ;;
 	*)
-		[[ " ${all_stages[*]} " == *" $arg "* ]] || {
+		[[ $arg != *" "* && " ${all_stages[*]} " == *" $arg "* ]] || {
 			echo "test.sh: no stage $arg (see --help)" >&2
 			exit 2
 		}
@@ -88,7 +90,8 @@ for arg in "$@"; do
 done
 [ ${#stages[@]} -gt 0 ] || stages=("${all_stages[@]}")
 
-log=$(mktemp)
+. scripts/group.sh
+log=$scratch/log
 pages_before=''
 pages_raised=''
 huge_pages() { cat /proc/sys/vm/nr_hugepages 2>/dev/null || echo 0; }
@@ -107,12 +110,15 @@ raise_huge_pages() {
 	fi
 }
 
+# Fails if the stage does: pipefail.
+logged_stage() { bash "$root/scripts/test.sh" --stage "$1" 2>&1 | tee -a "$log"; }
+
 restore() {
+	end_group
 	# Not if somebody else has changed it since.
 	if [ -n "$pages_before" ] && [ "$(huge_pages)" = "$pages_raised" ]; then
 		as_root sysctl -qw "vm.nr_hugepages=$pages_before" || true
 	fi
-	rm -f "$log"
 }
 trap restore EXIT
 
@@ -120,7 +126,7 @@ for stage in "${stages[@]}"; do
 	echo "=== $stage"
 	began=$SECONDS
 	[ "$stage" != system ] || raise_huge_pages
-	if ! bash "$root/scripts/test.sh" --stage "$stage" 2>&1 | tee -a "$log"; then
+	if ! in_group logged_stage "$stage"; then
 		echo "=== $stage FAILED after $((SECONDS - began)) s" >&2
 		exit 1
 	fi
