@@ -6,7 +6,6 @@
 #![allow(
     unsafe_code,
     missing_docs,
-    clippy::undocumented_unsafe_blocks,
     clippy::cast_possible_truncation,
     reason = "a bench that stands in for a runtime"
 )]
@@ -43,8 +42,10 @@ fn frame(len: usize) -> Vec<u8> {
 
 fn region() -> Arc<ShmRegion> {
     let len = 4 * INGRESS_PAGE as usize;
+    // SAFETY: makes a segment and maps nothing; no memory is involved.
     let id = unsafe { libc::shmget(libc::IPC_PRIVATE, len, 0o600) };
     let region = ShmRegion::attach(id, len).expect("a private segment");
+    // SAFETY: IPC_RMID reads no buffer; the segment is our own, and stays while it is attached.
     unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
     Arc::new(region)
 }
@@ -94,6 +95,7 @@ fn software(c: &mut Criterion) {
     group.bench_function("ipv4_tcp", |b| b.iter(|| hash_frame(black_box(&f[..64]))));
     let data = NonNull::new(f.as_mut_ptr()).expect("a slice has an address");
     group.bench_function("ipv4_tcp_found", |b| {
+        // SAFETY: `f` has 2048 bytes, more than HEADERS_MAX, and lives on.
         b.iter(|| unsafe { Found::at(black_box(data), 64) });
     });
     group.finish();

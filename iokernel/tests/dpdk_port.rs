@@ -7,7 +7,6 @@
 #![allow(
     unsafe_code,
     clippy::cast_possible_truncation,
-    clippy::undocumented_unsafe_blocks,
     reason = "a test that stands in for Linux and for a runtime"
 )]
 

@@ -59,6 +59,8 @@ pub(crate) fn eal(args: &[&str]) -> Result<Eal, String> {
 }
 
 pub(crate) fn first_cpu() -> usize {
+    // SAFETY: a CPU set is plain bits, so zeroes are one; the kernel writes at most its size,
+    // which it is told; CPU_ISSET is asked for no CPU beyond its 1024.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set);
@@ -69,9 +71,11 @@ pub(crate) fn first_cpu() -> usize {
 /// A private segment of ordinary pages, gone when detached.
 pub(crate) fn region(pages: u32) -> Arc<ShmRegion> {
     let len = (pages * INGRESS_PAGE) as usize;
+    // SAFETY: makes a segment and maps nothing; no memory is involved.
     let id = unsafe { libc::shmget(libc::IPC_PRIVATE, len, 0o600) };
     assert!(id >= 0, "shmget: {}", std::io::Error::last_os_error());
     let region = ShmRegion::attach(id, len).unwrap();
+    // SAFETY: IPC_RMID reads no buffer; the segment is our own, and stays while it is attached.
     unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
     Arc::new(region)
 }
@@ -105,6 +109,8 @@ impl Runtime {
                 .write(ShmPtr((offset + i) as u64), *byte)
                 .unwrap();
         }
+        // SAFETY: `offset` is a remainder by the region's length, so it lies in the region, which
+        // lives as long as `self`.
         let data = unsafe { self.region.base().add(offset) };
         self.sent += 1;
         self.outstanding.insert(self.sent);
