@@ -25,7 +25,7 @@ use crate::stats::Counter;
 pub(super) const DONE_BURST_SIZE: usize = 64;
 /// Such bursts in one turn of the loop.
 const DONE_ROUNDS: usize = 4;
-/// Completions from overflow lists in one turn. C: `IOKERNEL_OVERFLOW_BATCH_DRAIN`.
+/// Joins and completions that waited, sent in one turn. C: `IOKERNEL_OVERFLOW_BATCH_DRAIN`.
 pub(super) const OVERFLOW_BATCH_DRAIN: usize = 64;
 
 /// Reserved places, and what each completes.
@@ -166,30 +166,42 @@ impl<P: Port> Dataplane<P> {
                 break;
             }
         }
-        let drained = OVERFLOW_BATCH_DRAIN - budget;
-        self.stats.add(Counter::CompletionDrained, drained as u64);
-        drained > 0
+        budget < OVERFLOW_BATCH_DRAIN
     }
 
-    /// Joins first: they are few, and whole run queues wait for them.
+    /// Sends up to `budget` of what a runtime waits for; how many it was. Joins first: they
+    /// are few, and whole run queues wait for them.
     fn drain_overflow(&mut self, slot: ProcSlot, budget: usize) -> usize {
-        while let Some(payload) = self.proc(slot).joins.front().copied() {
+        let joins = self.drain_joins(slot, budget);
+        joins + self.drain_completions(slot, budget - joins)
+    }
+
+    fn drain_joins(&mut self, slot: ProcSlot, budget: usize) -> usize {
+        for sent in 0..budget {
+            let Some(payload) = self.proc(slot).joins.front().copied() else {
+                return sent;
+            };
             if !self.send_to_any(slot, u64::from(RX_JOIN), payload) {
-                break;
+                return sent;
             }
             self.proc(slot).joins.pop_front();
         }
-        for drained in 0..budget {
+        budget
+    }
+
+    fn drain_completions(&mut self, slot: ProcSlot, budget: usize) -> usize {
+        for sent in 0..budget {
             let Some(completion) = self.proc(slot).overflow.front().copied() else {
-                return drained;
+                return sent;
             };
             if !self.send_to_any(slot, u64::from(RX_NET_COMPLETE), completion) {
-                return drained;
+                return sent;
             }
             let proc = self.proc(slot);
             proc.overflow.pop_front();
             proc.notes.uncompleted -= 1;
             self.stats.add(Counter::CompletionEnqueued, 1);
+            self.stats.add(Counter::CompletionDrained, 1);
         }
         budget
     }

@@ -1,6 +1,8 @@
 //! Joins: what a parked kthread left reaches another, also through a full rxq.
 
 use super::JOIN;
+use crate::dataplane::completions::OVERFLOW_BATCH_DRAIN;
+use crate::ids::ProcSlot;
 use crate::stats::Counter;
 use crate::testing::{Peer, World};
 use crate::time::Ticks;
@@ -59,4 +61,30 @@ fn joins_that_wait_are_gone_with_their_runtime() {
     let mut next = world.attach(0, 1, 1);
     world.turns(10);
     assert_eq!(next.recv(0), None);
+}
+
+#[test]
+fn joins_of_one_turn_are_no_more_than_a_batch() {
+    let mut world = World::new(1);
+    let mut peer = world.attach(0, 1, 1);
+    // More than a runtime of one kthread can make wait, as one of 256 may.
+    let waiting = OVERFLOW_BATCH_DRAIN as u64 + 6;
+    let slot = ProcSlot(0);
+    world.dataplane.proc(slot).joins.extend(0..waiting);
+    world.dataplane.proc(slot).overflow.push_back(0xc0);
+    world.dataplane.proc(slot).notes.uncompleted += 1;
+    world.dataplane.try_again(slot);
+    let mut sent = |world: &mut World| {
+        assert!(world.dataplane.drain_overflows());
+        std::iter::from_fn(|| peer.recv(0)).collect::<Vec<_>>()
+    };
+    let first = sent(&mut world);
+    assert_eq!(first.len(), OVERFLOW_BATCH_DRAIN);
+    assert!(first.iter().all(|m| m.cmd == JOIN));
+    assert_eq!(world.count(Counter::CompletionDrained), 0);
+    let rest = sent(&mut world);
+    let joins = rest.iter().filter(|m| m.cmd == JOIN).count();
+    assert_eq!((joins, rest.len()), (6, 7));
+    assert_eq!(world.count(Counter::CompletionDrained), 1);
+    assert!(world.dataplane.overflowing.is_empty());
 }
