@@ -56,6 +56,8 @@ pub struct Candidate {
     region: ShmRegion,
     /// Its segment.
     pub shmid: i32,
+    /// By which key it asked for that.
+    pub key: u32,
     /// Its Ethernet address.
     pub mac: Mac,
     /// As asked for.
@@ -189,6 +191,7 @@ pub fn check(
         guard,
         region,
         shmid,
+        key: raw.key,
         mac: layout.mac,
         guaranteed_cores: layout.guaranteed_cores,
         peer,

@@ -107,7 +107,7 @@ pub struct ControlStats {
     pub refused: AtomicU64,
     /// Runtimes that were detached for a fault.
     pub faults: AtomicU64,
-    /// Refusals and faults by reason. The control thread alone writes it.
+    /// Refusals and faults by reason, and segments left. The control thread alone writes it.
     pub reasons: ControlCounts,
 }
 
@@ -136,6 +136,8 @@ pub struct Server {
     departures: TokenBucket,
     /// Apart from departures: who comes and goes a lot hides nobody's fault.
     faults: TokenBucket,
+    /// For segments that cannot be removed.
+    leftovers: TokenBucket,
     accept_errors: TokenBucket,
     /// For kthreads that cannot be pinned where parked ones are.
     unparked: TokenBucket,
@@ -234,6 +236,7 @@ impl Server {
             arrivals: bucket(),
             departures: bucket(),
             faults: bucket(),
+            leftovers: bucket(),
             accept_errors: bucket(),
             unparked: bucket(),
         }

@@ -10,6 +10,7 @@
 //! generation is never used again.
 
 use std::cell::Cell;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -77,7 +78,31 @@ pub(crate) struct Tenant {
     /// Of its region. To be dropped before the region is.
     pub(super) guard: Guard,
     shmid: i32,
+    key: u32,
     _reservation: Reservation,
+}
+
+/// A segment that stays though its runtime has left.
+#[derive(Debug, thiserror::Error)]
+#[error("segment {shmid} (key {key:#x}) stays, for it cannot be removed: {error}")]
+pub(crate) struct SegmentLeft {
+    shmid: i32,
+    key: u32,
+    #[source]
+    error: io::Error,
+}
+
+impl SegmentLeft {
+    /// What its operator can do.
+    pub(crate) fn remedy(&self) -> String {
+        let by_hand = format!("`ipcrm -m {}` removes it", self.shmid);
+        match self.error.raw_os_error() {
+            Some(libc::EPERM) => format!(
+                "it is another user's, which takes CAP_SYS_ADMIN: {by_hand}; --keep-caps sys_admin (if iokerneld is root's) or kernel.shm_rmid_forced=1 spares that"
+            ),
+            _ => by_hand,
+        }
+    }
 }
 
 impl Tenant {
@@ -87,16 +112,24 @@ impl Tenant {
     ///
     /// An unmodified runtime never removes its segment: each that ends would leave
     /// gigabytes of huge pages behind wherever `kernel.shm_rmid_forced` is not set.
-    pub(crate) fn remove_segment(&self, broken: bool) {
+    ///
+    /// # Errors
+    /// [`SegmentLeft`]: above all, another user's takes `CAP_SYS_ADMIN`.
+    pub(crate) fn remove_segment(&self, broken: bool) -> Result<(), SegmentLeft> {
         // Where the guard put pages, the kernel counts our mapping not once.
         let only_ours = || {
             !self.guard.hit() && sysv::info(self.shmid).is_ok_and(|segment| segment.attached == 1)
         };
-        if (broken || only_ours())
-            && let Err(e) = sysv::remove(self.shmid)
-            && !matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EIDRM))
-        {
-            log::debug!("segment {} cannot be removed: {e}", self.shmid);
+        if !broken && !only_ours() {
+            return Ok(());
+        }
+        match sysv::remove(self.shmid) {
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIDRM)) => {
+                let (shmid, key) = (self.shmid, self.key);
+                Err(SegmentLeft { shmid, key, error })
+            }
+            // Gone, now or before.
+            _ => Ok(()),
         }
     }
 }
@@ -216,7 +249,8 @@ impl Table {
             slot: ProcSlot(u16::try_from(index).expect("at most MAX_PROCS slots")),
             generation: slot.generation,
         };
-        let (peer, mac, shmid) = (candidate.peer, candidate.mac, candidate.shmid);
+        let (peer, mac) = (candidate.peer, candidate.mac);
+        let (shmid, key) = (candidate.shmid, candidate.key);
         let (proc, connection, guard) = candidate.into_proc(id, steering);
         slot.tenant = Some(Tenant {
             id,
@@ -226,6 +260,7 @@ impl Table {
             leaving: false,
             guard,
             shmid,
+            key,
             _reservation: reservation,
         });
         self.tenants += 1;
@@ -266,6 +301,22 @@ mod tests {
         ));
         drop(three);
         assert_eq!(table.reserved(), 0);
+    }
+
+    #[test]
+    fn what_removes_a_segment_is_said_as_far_as_it_would() {
+        let left = |error| SegmentLeft {
+            shmid: 7,
+            key: 0xbeef,
+            error: io::Error::from_raw_os_error(error),
+        };
+        let said = left(libc::EPERM).to_string();
+        assert!(said.starts_with("segment 7 (key 0xbeef) stays"), "{said}");
+        let forbidden = left(libc::EPERM).remedy();
+        assert!(forbidden.contains("ipcrm -m 7"), "{forbidden}");
+        assert!(forbidden.contains("--keep-caps sys_admin"), "{forbidden}");
+        let denied = left(libc::ENOSYS).remedy();
+        assert_eq!(denied, "`ipcrm -m 7` removes it");
     }
 
     #[test]

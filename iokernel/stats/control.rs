@@ -1,4 +1,5 @@
-//! Counters of the control thread: why runtimes were not let in, or not kept.
+//! Counters of the control thread: why runtimes were not let in, or not kept, and what
+//! they left that it cannot remove.
 
 counters! {
     /// What the control thread counts, by reason.
@@ -40,5 +41,7 @@ counters! {
         FaultRegion = "FAULT_REGION",
         /// Runtimes detached because they sent more than their registration.
         FaultSocket = "FAULT_SOCKET",
+        /// Segments of runtimes that left, which could not be removed.
+        SegmentsLeft = "SEGMENTS_LEFT",
     }
 }

@@ -13,7 +13,7 @@ use crate::control::kthreads;
 use crate::control::messages::{DetachReason, ToControl, ToDataplane};
 use crate::control::rate_limit::Suppressed;
 use crate::control::socket::Peer;
-use crate::control::table::Tenant;
+use crate::control::table::{SegmentLeft, Tenant};
 use crate::ids::{Mac, ProcId};
 use crate::proc::Proc;
 use crate::stats::ControlCounter;
@@ -100,10 +100,13 @@ impl Server {
         let tenant = tenant.expect("the dataplane returns each runtime once");
         let _ = epoll::delete(&self.epoll, &tenant.connection);
         self.release_threads(&proc, reason);
-        tenant.remove_segment(matches!(
+        let broken = matches!(
             reason,
             DetachReason::Fault(_) | DetachReason::ThreadGone { .. }
-        ));
+        );
+        if let Err(left) = tenant.remove_segment(broken) {
+            self.note_segment(tenant.peer, &left);
+        }
         // The guard goes before the region that it guards.
         drop(tenant);
         self.config.directory.leave(proc.id);
@@ -131,6 +134,17 @@ impl Server {
                 log::info!("{who} steering: {counts}");
             }
         }
+    }
+
+    /// The line and the count of a segment that nobody uses and that stays.
+    fn note_segment(&mut self, who: Peer, left: &SegmentLeft) {
+        if let Some(more) = self.leftovers.take(Instant::now()) {
+            let Peer { pid, uid } = who;
+            let (remedy, more) = (left.remedy(), Suppressed(more));
+            log::warn!("pid {pid} (uid {uid}) left: {left}; {remedy}{more}");
+        }
+        let reasons = &self.config.stats.reasons;
+        reasons.add(ControlCounter::SegmentsLeft, 1);
     }
 
     /// Takes the kthreads that still live off the runtime cores.
