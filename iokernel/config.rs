@@ -5,6 +5,7 @@
 //! `cores::topology`'s business. With no flags it asks for what upstream's
 //! iokerneld does. A flag beats the file. Each refusal is one line.
 
+mod access;
 mod cli;
 mod cpu_list;
 mod file;
@@ -56,8 +57,9 @@ pub struct Config {
     pub admission: Admission,
     /// Buffers that one runtime may keep if others keep none, percent.
     pub lent_max: u32,
-    /// What a system call does that a running daemon never makes.
-    pub seccomp: OnForbidden,
+    /// What a system call does that a running daemon never makes; `None`: nothing was said,
+    /// so that a kernel that cannot restrict them is good enough.
+    pub seccomp: Option<OnForbidden>,
     /// Capabilities to keep besides those that are needed.
     pub keep_caps: CapabilitySet,
     /// Print the plan and exit.
@@ -114,7 +116,7 @@ impl Default for Config {
             shm_gid: None,
             admission: Admission::default(),
             lent_max: 25,
-            seccomp: OnForbidden::default(),
+            seccomp: None,
             keep_caps: CapabilitySet::empty(),
             dry_run: false,
             verbosity: 0,
@@ -179,7 +181,7 @@ impl Config {
         let mut config = merge(cli, file)?;
         config.smt &= !called_noht;
         config.check()?;
-        config.note_open_segment();
+        config.note_segment();
         Ok(config)
     }
 
@@ -213,16 +215,6 @@ impl Config {
             ));
         }
         self.check_steering()
-    }
-
-    /// Who may not attach may still see all packets.
-    fn note_open_segment(&mut self) {
-        if !self.admission.is_open() && self.shm_mode & 0o007 != 0 {
-            self.notes.push(format!(
-                "--allow-uid and --allow-gid keep nobody from mapping everybody's packets (mode {:04o}): --shm-gid GID lets in one group",
-                self.shm_mode
-            ));
-        }
     }
 
     fn check_steering(&self) -> Result<(), Stop> {
@@ -302,7 +294,11 @@ fn merge(cli: Cli, file: FileConfig) -> Result<Config, Stop> {
         .or(file.cores)
         .map(|text| cpu_list::parse(&text).map_err(|e| usage(format_args!("--cores {text}: {e}"))))
         .transpose()?;
-    let shm_gid = cli.shm_gid.or(file.shm_gid);
+    let shm_gid = cli
+        .shm_gid
+        .or(file.shm_gid.map(|gid| gid.to_string()))
+        .map(|text| cli::gid("shm-gid", &text))
+        .transpose()?;
     let shm_mode = match cli.shm_mode.or(file.shm_mode) {
         Some(text) => cli::shm_mode(&text)?,
         // A group is named for others to be kept out.
@@ -363,7 +359,8 @@ fn merge(cli: Cli, file: FileConfig) -> Result<Config, Stop> {
         seccomp: cli
             .seccomp
             .or(file.seccomp)
-            .map_or(Ok(defaults.seccomp), |t| cli::seccomp(&t))?,
+            .map(|t| cli::seccomp(&t))
+            .transpose()?,
         keep_caps: cli
             .keep_caps
             .or(file.keep_caps)

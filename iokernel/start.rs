@@ -37,6 +37,9 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     for rule in &config.rules {
         check_core(rule, &of_runtimes).map_err(anyhow::Error::msg)?;
     }
+    if let Some(names) = privileges::not_had(config.keep_caps) {
+        log::warn!("--keep-caps: {names} cannot be kept, for iokerneld was started without");
+    }
     if config.dry_run {
         return dry_run(config, &cores);
     }
@@ -166,7 +169,7 @@ fn serve<P: Port>(
             extra: config.keep_caps,
         },
         config.seccomp,
-    );
+    )?;
     let clock = Clock::calibrate();
     let stats = Stats::default();
     let gauges = Gauges::default();
@@ -282,6 +285,7 @@ fn dry_run(config: &Config, cores: &CorePlan) -> Result<()> {
         calisto::abi::ingress::INGRESS_LEN >> 20,
         config.shm_mode
     )?;
+    text += &config.access_lines();
     writeln!(text, "steering: {}", config.steering_line())?;
     writeln!(text, "idle: {:?}", idle(config, cores))?;
     answer(&text)?;

@@ -73,7 +73,7 @@ pub(super) struct Cli {
     pub(super) allow_gid: Option<String>,
     /// Group of the ingress segment, to which the middle digit of --shm-mode applies [default: the daemon's]
     #[arg(long, value_name = "GID")]
-    pub(super) shm_gid: Option<u32>,
+    pub(super) shm_gid: Option<String>,
     /// Received packets that one runtime may keep if others keep none, percent of all buffers [default: 25]
     #[arg(long, value_name = "PERCENT")]
     pub(super) lent_max: Option<u32>,
@@ -220,17 +220,31 @@ pub(super) fn virtual_cores(number: Option<u32>) -> Result<Option<u16>, Stop> {
         .transpose()
 }
 
+/// The id of a user or group: digits. The greatest number is none: to the kernel it means
+/// that nobody is named.
+fn id(text: &str) -> Option<u32> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let id = text.parse().ok().filter(|_| digits);
+    id.filter(|&id| id != u32::MAX)
+}
+
 /// Ids of users or groups with commas between.
 pub(super) fn ids(flag: &str, text: &str) -> Result<Vec<u32>, Stop> {
-    text.split(',')
-        .map(|id| {
-            id.trim().parse().map_err(|_| {
-                usage(format_args!(
-                    "--{flag} {text}: must be numbers with commas between, such as 0,1000"
-                ))
-            })
-        })
-        .collect()
+    let ids = text.split(',').map(|one| id(one.trim()));
+    ids.collect::<Option<_>>().ok_or_else(|| {
+        usage(format_args!(
+            "--{flag} {text}: must be numbers up to 4294967294 with commas between, such as 0,1000"
+        ))
+    })
+}
+
+/// The id of one group.
+pub(super) fn gid(flag: &str, text: &str) -> Result<u32, Stop> {
+    id(text).ok_or_else(|| {
+        usage(format_args!(
+            "--{flag} {text}: must be a group's number, up to 4294967294"
+        ))
+    })
 }
 
 pub(super) fn lent_max(percent: u32) -> Result<u32, Stop> {

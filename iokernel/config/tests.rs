@@ -80,7 +80,7 @@ fn every_flag_arrives() {
         "yield",
         "--no-huge",
         "--shm-mode",
-        "0660",
+        "0770",
         "--allow-uid",
         "0,1000",
         "--allow-gid",
@@ -115,14 +115,14 @@ fn every_flag_arrives() {
             virtual_cores: Some(8),
             idle: Some(Idle::Yield),
             huge_pages: false,
-            shm_mode: 0o660,
+            shm_mode: 0o770,
             shm_gid: None,
             admission: Admission {
                 uids: Some(vec![0, 1000]),
                 gids: Some(vec![100]),
             },
             lent_max: 50,
-            seccomp: OnForbidden::Kill,
+            seccomp: Some(OnForbidden::Kill),
             keep_caps: CapabilitySet::NET_ADMIN,
             dry_run: true,
             verbosity: 2,
@@ -151,6 +151,51 @@ fn who_may_not_attach_and_may_still_look_is_noted() {
         let closed = [args[0], args[1], "--shm-mode", "0770"];
         assert!(parse(&closed).unwrap().notes.is_empty());
     }
+}
+
+#[test]
+fn ids_are_digits_and_somebodys() {
+    for flag in ["--allow-uid", "--allow-gid", "--shm-gid"] {
+        for id in ["4294967295", "4294967296", "+5", "-1", "", "0x5", "5 5"] {
+            let line = refused(&[&format!("{flag}={id}")]);
+            assert!(line.starts_with(&format!("{flag} {id}: must be")), "{line}");
+        }
+        parse(&[flag, "4294967294"]).unwrap();
+    }
+    let line = refused(&["--allow-uid", "0,+5"]);
+    assert!(line.starts_with("--allow-uid 0,+5: must be"), "{line}");
+    let stop = with_file("nobody", "shm-gid = 4294967295", &[]).unwrap_err();
+    assert!(matches!(stop, Stop::Usage(line) if line.contains("--shm-gid 4294967295: must be")));
+    let config = with_file("group", "shm-gid = 5", &[]).unwrap();
+    assert_eq!(config.shm_gid, Some(5));
+}
+
+#[test]
+fn what_is_let_in_and_given_up_is_shown() {
+    let lines = |args: &[&str]| parse(args).unwrap().access_lines();
+    assert_eq!(
+        lines(&[]),
+        "shm-gid: iokerneld's own\nallow-uid: anybody's\nallow-gid: anybody's\n\
+         lent-max: 25 % of all buffers\nseccomp: system calls beyond the list fail\n\
+         keep-caps: none\n"
+    );
+    let all = [
+        "--shm-gid",
+        "100",
+        "--allow-uid",
+        "0,1000",
+        "--lent-max",
+        "50",
+        "--seccomp",
+        "kill",
+        "--keep-caps",
+        "kill,sys_admin",
+    ];
+    assert_eq!(
+        lines(&all),
+        "shm-gid: 100\nallow-uid: 0,1000\nallow-gid: none\nlent-max: 50 % of all buffers\n\
+         seccomp: system calls beyond the list end the process\nkeep-caps: KILL SYS_ADMIN\n"
+    );
 }
 
 #[test]

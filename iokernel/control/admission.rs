@@ -20,6 +20,13 @@ impl Admission {
         self.uids.is_none() && self.gids.is_none()
     }
 
+    /// True if somebody is named who is subject to permissions and not user `own`: anybody
+    /// but root.
+    pub fn names_others(&self, own: u32) -> bool {
+        let other = |&uid: &u32| uid != own && uid != 0;
+        self.uids.as_ref().is_some_and(|u| u.iter().any(other)) || self.gids.is_some()
+    }
+
     /// The only users whose runtimes may attach, where that is known.
     pub fn users(&self) -> Option<&[u32]> {
         self.uids.as_deref().filter(|_| self.gids.is_none())

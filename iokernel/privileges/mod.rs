@@ -26,7 +26,7 @@ mod tests;
 use std::fs;
 
 pub use rustix::thread::CapabilitySet;
-pub use syscalls::OnForbidden;
+pub use syscalls::{OnForbidden, RestrictError};
 
 /// What a port needs after it was started, above what any daemon does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,23 +81,59 @@ impl Needs<'_> {
     }
 }
 
+/// System calls cannot be restricted, and it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "system calls cannot be restricted as --seccomp asks: {0}; leave the option out to run without where that must be, or give --seccomp off"
+)]
+pub struct Unrestricted(#[source] RestrictError);
+
 /// Gives up what is not needed, for good, in all threads of the process.
 ///
-/// What this kernel does not have is one warning, and the daemon runs without it.
-pub fn confine(needs: &Needs<'_>, on_forbidden: OnForbidden) {
+/// What this kernel does not have is one warning, and the daemon runs without it; but what
+/// the operator named, as `on_forbidden`, must be had.
+///
+/// # Errors
+/// [`Unrestricted`]; capabilities are given up all the same.
+pub fn confine(needs: &Needs<'_>, on_forbidden: Option<OnForbidden>) -> Result<(), Unrestricted> {
     let own = rustix::process::geteuid().as_raw();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     match capabilities::keep_only(needs.capabilities(own, hides_processes(&mounts))) {
         Ok(kept) => log::info!("capabilities: {}", capabilities::names(kept)),
         Err(e) => log::warn!("capabilities are not all given up: {e}"),
     }
-    if on_forbidden == OnForbidden::Off {
-        return log::warn!("system calls are not restricted (--seccomp off)");
+    let wanted = on_forbidden.unwrap_or_default();
+    if wanted == OnForbidden::Off {
+        log::warn!("system calls are not restricted (--seccomp off)");
+        return Ok(());
     }
-    match syscalls::restrict(needs.port, on_forbidden) {
-        Ok(()) => log::info!("system calls: those of a list; others {on_forbidden}"),
+    match syscalls::restrict(needs.port, wanted) {
+        Ok(()) => log::info!("system calls: those of a list; others {wanted}"),
+        Err(e) if on_forbidden.is_some() => return Err(Unrestricted(e)),
         Err(e) => log::warn!("system calls are not restricted: {e}"),
     }
+    Ok(())
+}
+
+/// Which of the capabilities to keep this process has not, for people; `None`: it has all,
+/// or all that there are were named.
+pub fn not_had(keep: CapabilitySet) -> Option<String> {
+    let had = rustix::thread::capabilities(None).map(|sets| sets.permitted);
+    let missing = keep - had.unwrap_or(CapabilitySet::empty());
+    (keep != all_capabilities() && !missing.is_empty()).then(|| capabilities::names(missing))
+}
+
+/// Capabilities to keep, for people: `KILL SYS_NICE`, `all`, `none`.
+pub fn capability_names(set: CapabilitySet) -> String {
+    if set == all_capabilities() {
+        return "all".to_owned();
+    }
+    capabilities::names(set)
+}
+
+/// Those of later kernels among them.
+fn all_capabilities() -> CapabilitySet {
+    CapabilitySet::from_bits_retain(u64::MAX)
 }
 
 /// True if /proc shows a process to its own user only: `hidepid` of 1, 2, 4 or by name.
@@ -122,7 +158,7 @@ fn hides_processes(mounts: &str) -> bool {
 /// The name that is none.
 pub fn read_capabilities(text: &str) -> Result<CapabilitySet, String> {
     if text.eq_ignore_ascii_case("all") {
-        return Ok(CapabilitySet::from_bits_retain(u64::MAX));
+        return Ok(all_capabilities());
     }
     text.split(',')
         .try_fold(CapabilitySet::empty(), |set, name| {

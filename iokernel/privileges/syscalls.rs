@@ -61,7 +61,7 @@ impl OnForbidden {
 
 /// Why there is no filter.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RestrictError {
+pub enum RestrictError {
     /// The kernel refused.
     #[error("{0} failed: {1} (a kernel without seccomp filters?)")]
     Os(&'static str, #[source] io::Error),

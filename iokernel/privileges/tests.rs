@@ -223,7 +223,7 @@ fn a_kernel_without_filters_is_one_warning() {
         users: None,
         extra: CapabilitySet::empty(),
     };
-    confine(&needs, OnForbidden::Deny);
+    confine(&needs, None).unwrap();
     let log = log_of(std::thread::current().id());
     let warned: Vec<_> = log
         .iter()
@@ -233,6 +233,33 @@ fn a_kernel_without_filters_is_one_warning() {
     // Capabilities are gone all the same.
     let kept = rustix::thread::capabilities(None).unwrap().permitted;
     assert!(!kept.contains(CapabilitySet::SYS_ADMIN), "{log:?}");
+    // Who asked for it does not run without.
+    for named in [OnForbidden::Deny, OnForbidden::Kill, OnForbidden::Log] {
+        let error = confine(&needs, Some(named)).unwrap_err().to_string();
+        assert!(error.contains("--seccomp"), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+    confine(&needs, Some(OnForbidden::Off)).unwrap();
+}
+
+#[test]
+fn capabilities_that_are_not_had_are_named() {
+    const NAME: &str = "capabilities_that_are_not_had_are_named";
+    if std::env::var_os(CHILD).is_none() {
+        return ended_well(&again(NAME, "drop"));
+    }
+    capabilities::keep_only(CapabilitySet::empty()).unwrap();
+    let two = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_RAW;
+    let named = not_had(two).unwrap();
+    assert!(
+        named.contains("SYS_ADMIN") && named.contains("NET_RAW"),
+        "{named}"
+    );
+    assert_eq!(not_had(CapabilitySet::empty()), None);
+    let all = read_capabilities("all").unwrap();
+    assert_eq!(not_had(all), None, "as many as there are");
+    assert_eq!(capability_names(all), "all");
+    assert_eq!(capability_names(CapabilitySet::KILL), "KILL");
 }
 
 #[test]
