@@ -6,13 +6,19 @@
 )]
 
 use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 #[cfg(feature = "dpdk")]
 use compat_tests::child::Child;
+use compat_tests::child::eventually;
+use compat_tests::daemon;
 #[cfg(feature = "dpdk")]
-use compat_tests::daemon::{self, Daemon};
+use compat_tests::daemon::Daemon;
+use compat_tests::host::Turn;
 #[cfg(feature = "dpdk")]
-use compat_tests::host::{Turn, free_huge_pages};
+use compat_tests::host::free_huge_pages;
 use compat_tests::namespace::{User, is_root};
 use compat_tests::{Host, Runtime, skip};
 
@@ -30,6 +36,7 @@ const STRANGER: User = User {
 /// Numbers of capabilities (linux/capability.h).
 const KILL: u64 = 1 << 5;
 const IPC_OWNER: u64 = 1 << 15;
+const SYS_ADMIN: u64 = 1 << 21;
 const SYS_NICE: u64 = 1 << 23;
 
 /// `NAME:\tVALUE` of each thread of a process.
@@ -92,6 +99,89 @@ fn who_serves_its_own_user_keeps_less() {
     // To pin a thread of its own user that has more capabilities than it takes one.
     assert_confined(host.daemon().pid(), 3, SYS_NICE);
     runtime.stop().assert_good();
+    host.finish();
+}
+
+/// Makes the program that `command` starts run as if its kernel had no filters.
+#[allow(unsafe_code, reason = "a filter is installed between fork and exec")]
+fn without_filters(command: &mut Command) {
+    let code = |code: u32| u16::try_from(code).expect("codes have 16 bits");
+    let one = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    let seccomp = u32::try_from(libc::SYS_seccomp).expect("a small number");
+    let fails = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
+    // The number of the call comes first in what a filter sees.
+    let mut filter = [
+        one(code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS), 0, 0),
+        one(
+            code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K),
+            1,
+            seccomp,
+        ),
+        one(code(libc::BPF_RET | libc::BPF_K), 0, fails),
+        one(
+            code(libc::BPF_RET | libc::BPF_K),
+            0,
+            libc::SECCOMP_RET_ALLOW,
+        ),
+    ];
+    let install = move || {
+        let program = libc::sock_fprog {
+            len: 4,
+            filter: filter.as_mut_ptr(),
+        };
+        let (yes, no) = (1_u64, 0_u64);
+        // SAFETY: integers, and a program that lives; the kernel copies its instructions.
+        let results = unsafe {
+            [
+                libc::prctl(libc::PR_SET_NO_NEW_PRIVS, yes, no, no, no),
+                libc::prctl(
+                    libc::PR_SET_SECCOMP,
+                    u64::from(libc::SECCOMP_MODE_FILTER),
+                    &raw const program,
+                ),
+            ]
+        };
+        match results {
+            [0, 0] => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec: two system calls, no allocation, no lock.
+    unsafe { command.pre_exec(install) };
+}
+
+#[test]
+fn a_list_that_was_asked_for_and_cannot_be_had_ends_the_start() {
+    let case = "a kernel without filters";
+    let Some(host) = Host::bare(case, Turn::take()) else {
+        return;
+    };
+    let start = |options: &[&str]| {
+        // Ends the daemon that starts all the same.
+        let mut command = host.command("timeout");
+        command.args(["-s", "TERM", "5"]).arg(daemon::binary());
+        command.args(["--port", "loopback", "--no-huge"]);
+        without_filters(command.args(options));
+        let out = command.output().expect("timeout is installed");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        (out.status.code(), said)
+    };
+    for how in ["deny", "kill", "log"] {
+        let (code, said) = start(&["--seccomp", how]);
+        assert_eq!(code, Some(1), "{how}: {said}");
+        let lines: Vec<_> = said.lines().filter(|l| !l.starts_with('[')).collect();
+        let [line] = lines[..] else {
+            panic!("{how}: not one line but {said}");
+        };
+        assert!(line.contains("--seccomp"), "{line}");
+        assert_eq!(host.space().segments(), Vec::<String>::new(), "{how}");
+    }
+    // Nothing said: one warning. The 124 is timeout's own.
+    let (code, said) = start(&[]);
+    assert_eq!(code, Some(124), "{said}");
+    let warned = said.matches("system calls are not restricted").count();
+    assert_eq!(warned, 1, "{said}");
+    assert!(said.contains("ready") && said.contains("stopped"), "{said}");
     host.finish();
 }
 
@@ -184,7 +274,8 @@ fn a_daemon_without_rights_is_confined_and_serves_its_user() {
     if !may_be_others(case) {
         return;
     }
-    let Some(mut host) = Host::loopback_as(case, NOBODY, &["--virtual-cores", "2"]) else {
+    let options = ["--virtual-cores", "2", "--keep-caps", "sys_admin"];
+    let Some(mut host) = Host::loopback_as(case, NOBODY, &options) else {
         return;
     };
     assert_confined(host.daemon().pid(), 3, 0);
@@ -196,7 +287,11 @@ fn a_daemon_without_rights_is_confined_and_serves_its_user() {
     let stranger = host.spawn(Runtime::echo(3).by(&STRANGER));
     host.daemon().wait_log("as the same user");
     assert_eq!(stranger.wait().get("hung_up"), 1);
-    assert!(!host.stop_daemon().contains("WARN ] capabilities"));
+    let log = host.stop_daemon();
+    assert!(!log.contains("WARN ] capabilities"), "{log}");
+    // What it was told to keep, and had not.
+    let said = |line: &&str| line.contains("WARN") && line.contains("SYS_ADMIN cannot be kept");
+    assert_eq!(log.lines().filter(said).count(), 1, "{log}");
     host.finish();
 }
 
@@ -220,5 +315,65 @@ fn a_group_is_let_in_and_others_do_not_even_see_packets() {
     host.daemon().wait_log("is refused: user 0 is not let in");
     assert_eq!(root.wait().get("hung_up"), 1);
     member.stop().assert_good();
+    host.finish();
+}
+
+#[test]
+fn a_segment_of_another_user_that_was_killed_stays_and_is_named() {
+    let case = "the segment of another user";
+    if !may_be_others(case) {
+        return;
+    }
+    let Some(mut host) = Host::loopback(case) else {
+        return;
+    };
+    // One's own user's is removed, with nothing to say.
+    host.start(Runtime::echo(1)).kill();
+    eventually("it is removed", || host.space().segments().len() == 1);
+    let echo = host.start(Runtime::echo(2).by(&NOBODY));
+    let who = format!("pid {} (uid {})", echo.pid(), NOBODY.uid);
+    echo.kill();
+    let line = host.daemon().wait_log(" stays, for it cannot be removed");
+    assert!(line.contains("WARN") && line.contains(&who), "{line}");
+    // Fields: key, id, and what does not matter here.
+    let segments = host.space().segments();
+    let of = |line: &str| line.split_whitespace().nth(7).map(str::to_owned);
+    let uid = NOBODY.uid.to_string();
+    let left = segments.iter().find(|s| of(s).as_ref() == Some(&uid));
+    let left = left.unwrap_or_else(|| panic!("it is gone: {segments:?}"));
+    let mut fields = left.split_whitespace();
+    let key: i32 = fields.next().and_then(|f| f.parse().ok()).expect("a key");
+    let id = fields.next().expect("an id");
+    let named = format!("segment {id} (key {:#x})", key.cast_unsigned());
+    assert!(line.contains(&named), "{named} in {line}");
+    let remedy = format!("ipcrm -m {id}");
+    assert!(line.contains(&remedy), "{remedy} in {line}");
+    assert!(line.contains("--keep-caps sys_admin"), "{line}");
+    assert!(line.contains("kernel.shm_rmid_forced=1"), "{line}");
+    let mut words = remedy.split(' ');
+    let mut command = host.command(words.next().expect("a program"));
+    assert!(command.args(words).status().expect("util-linux").success());
+    let log = host.stop_daemon();
+    assert!(log.contains("SEGMENTS_LEFT 1"), "{log}");
+    host.finish();
+}
+
+#[test]
+fn with_the_right_to_a_segment_of_another_user_is_removed() {
+    let case = "the right to remove segments";
+    if !may_be_others(case) {
+        return;
+    }
+    let options = ["--keep-caps", "sys_admin"];
+    let Some(mut host) = Host::loopback_with(case, &options) else {
+        return;
+    };
+    let most = KILL | SYS_NICE | IPC_OWNER | SYS_ADMIN;
+    assert_confined(host.daemon().pid(), 3, most);
+    host.start(Runtime::echo(1).by(&NOBODY)).kill();
+    eventually("it is removed", || host.space().segments().len() == 1);
+    let log = host.stop_daemon();
+    assert!(!log.contains("cannot be removed"), "{log}");
+    assert!(!log.contains("SEGMENTS_LEFT"), "{log}");
     host.finish();
 }

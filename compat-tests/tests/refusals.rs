@@ -65,6 +65,8 @@ fn wrong_flags_are_bad_usage() {
         (&["--seccomp", "on"], "deny, kill, log or off"),
         (&["--keep-caps", "net_admin,root"], "`root`"),
         (&["--allow-gid", "wheel"], "numbers"),
+        (&["--allow-uid", "4294967295"], "up to 4294967294"),
+        (&["--shm-gid", "+5"], "a group's number"),
         (&["--shm-gid", "1", "--shm-mode", "0666"], "must be 7"),
         (&["--config", "/nonexistent.toml"], "/nonexistent.toml"),
         (&["--dataplane-core", "1", "--cores", "0-1"], "--cores"),
@@ -175,7 +177,9 @@ fn a_dry_run_says_the_plan_and_touches_nothing() {
     let Some(space) = world("a dry run") else {
         return;
     };
-    let words = ["--dry-run", "--port", "loopback", "--virtual-cores", "3"];
+    let plan = "--dry-run --port loopback --virtual-cores 3";
+    let access = "--allow-uid 4001 --shm-mode 0755 --lent-max 30 --keep-caps net_raw";
+    let words = plan.split(' ').chain(access.split(' '));
     let out = space
         .command(compat_tests::daemon::binary())
         .args(words)
@@ -189,9 +193,17 @@ fn a_dry_run_says_the_plan_and_touches_nothing() {
         "loopback",
         "ingress",
         "steering: flow-table, sticky, 700000 flow entries",
+        "shm-gid: iokerneld's own",
+        "allow-uid: 4001",
+        "allow-gid: none",
+        "lent-max: 30 %",
+        "seccomp: ",
+        "keep-caps: NET_RAW",
     ] {
         assert!(said.contains(what), "{what} in {said}");
     }
+    let warned = String::from_utf8_lossy(&out.stderr);
+    assert!(warned.contains("can attach"), "{warned}");
     assert_eq!(space.segments(), Vec::<String>::new());
 }
 
