@@ -148,8 +148,9 @@ const PLAIN: [libc::c_long; 57] = [
 
 /// For a port with devices: interrupts, alarms and telemetry of the EAL, drivers, and
 /// DPDK's memory, which may grow.
-const DEVICES: [libc::c_long; 24] = [
+const DEVICES: [libc::c_long; 25] = [
     libc::SYS_accept,
+    libc::SYS_epoll_create,
     libc::SYS_epoll_wait,
     libc::SYS_eventfd2,
     libc::SYS_fallocate,
