@@ -20,9 +20,9 @@ use calisto::dataplane::effects::Effects;
 use calisto::dataplane::lending::Lending;
 use calisto::dataplane::loans::MAX_PROCS;
 use calisto::dataplane::{Dataplane, Idle, Parts, Stopped};
-use calisto::port::Port;
 use calisto::port::dma::{DmaMapper, NoDma};
 use calisto::port::loopback::Loopback;
+use calisto::port::{Port, PortInfo};
 use calisto::privileges::{self, Needs};
 use calisto::stats::{Gauges, Stats};
 use calisto::steering::rules::RuleSet;
@@ -159,6 +159,7 @@ fn serve<P: Port>(
     stop: &Arc<AtomicBool>,
 ) -> Result<Stopped<P>> {
     log::info!("port: {}", port.info());
+    warn_of_another_node(port.info(), cores);
     log::info!("steering: {}", config.steering_line());
     let listener = Admin::bind().context("cannot open the admin socket @calisto/admin")?;
     // Before the first thread that hears anybody.
@@ -256,6 +257,20 @@ fn serve<P: Port>(
         log::info!("stats: {label} {count}");
     }
     Ok(stopped)
+}
+
+/// Every packet crosses between two nodes if the device is on another than its poller.
+fn warn_of_another_node(port: &PortInfo, cores: &CorePlan) {
+    if let (Some(device), Some(cpu)) = (port.node, cores.node)
+        && device != cpu
+    {
+        log::warn!(
+            "{} is on NUMA node {device}, the dataplane's CPU {} on node {cpu}: choose one of node \
+             {device} with --dataplane-core",
+            port.device,
+            cores.dataplane_cpu
+        );
+    }
 }
 
 fn idle(config: &Config, cores: &CorePlan) -> Idle {

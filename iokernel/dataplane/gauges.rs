@@ -52,6 +52,9 @@ impl<P: Port> Dataplane<P> {
             (PortCounter::RxNoBuf, stats.rx_no_buf),
             (PortCounter::TxPackets, stats.tx_packets),
             (PortCounter::TxErrors, stats.tx_errors),
+            (PortCounter::RxSoftHash, stats.rx_soft_hash),
+            (PortCounter::TxSoftCsum, stats.tx_soft_csum),
+            (PortCounter::TxCopied, stats.tx_copied),
         ] {
             self.gauges.port.set(counter, count);
         }

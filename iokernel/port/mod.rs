@@ -167,6 +167,12 @@ pub struct PortStats {
     pub tx_packets: u64,
     /// Frames that could not be sent.
     pub tx_errors: u64,
+    /// Received frames whose hash was computed in software.
+    pub rx_soft_hash: u64,
+    /// Sent frames whose checksums were filled in in software.
+    pub tx_soft_csum: u64,
+    /// Sent frames that were copied.
+    pub tx_copied: u64,
 }
 
 /// One port, polled by one thread. No call allocates, locks, logs or blocks.
@@ -197,8 +203,8 @@ pub trait Port {
     /// start and returns how many.
     fn tx_done(&mut self, done: &mut [TxToken]) -> usize;
 
-    /// Asks the device to give back frames that it has sent but not reported,
-    /// for when a runtime leaves. May do nothing.
+    /// Asks the device to give back frames that it has sent but not reported, for when a
+    /// runtime leaves or nothing else is sent. May do nothing.
     fn tx_reap(&mut self);
 
     /// Ingress buffers that are free: neither the device's nor given out. Not for every

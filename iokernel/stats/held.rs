@@ -42,6 +42,13 @@ counters! {
         TxPackets = "PORT_TX_PACKETS",
         /// Frames that could not be sent.
         TxErrors = "PORT_TX_ERRORS",
+        /// Frames whose hash was computed in software: the device gave none.
+        RxSoftHash = "PORT_RX_SOFT_HASH",
+        /// Frames whose checksums were filled in in software.
+        TxSoftCsum = "PORT_TX_SOFT_CSUM",
+        /// Frames that were copied: for such checksums, or because the device cannot reach
+        /// the runtime's memory.
+        TxCopied = "PORT_TX_COPIED",
     }
 }
 

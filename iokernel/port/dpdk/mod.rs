@@ -287,6 +287,9 @@ impl Port for Dpdk {
             rx_no_buf: raw.rx_nombuf,
             tx_packets: raw.opackets,
             tx_errors: raw.oerrors + self.tx.dropped,
+            rx_soft_hash: self.rx.soft_hash,
+            tx_soft_csum: self.tx.soft_csum,
+            tx_copied: self.tx.copied,
         }
     }
 

@@ -50,6 +50,8 @@ pub(super) struct IngressPool {
     ingress: Arc<ShmRegion>,
     /// Bytes from the region's start that hold buffers.
     len: usize,
+    /// Frames whose hash the device did not give.
+    pub(super) soft_hash: u64,
 }
 
 impl IngressPool {
@@ -106,6 +108,7 @@ impl IngressPool {
             mbufs: vec![ptr::null_mut(); bufs as usize].into(),
             ingress,
             len: (pages * INGRESS_PAGE) as usize,
+            soft_hash: 0,
         };
         pool.pair_up();
         Ok(pool)
@@ -183,7 +186,7 @@ impl IngressPool {
     /// `None` for what is not one frame in one buffer of ours: several segments, or a
     /// buffer that the driver brought itself.
     #[inline]
-    pub(super) fn frame(&self, mbuf: *const sys::rte_mbuf) -> Option<RxFrame> {
+    pub(super) fn frame(&mut self, mbuf: *const sys::rte_mbuf) -> Option<RxFrame> {
         // SAFETY: the driver handed the mbuf over, so nobody else has it.
         let m = unsafe { &*mbuf };
         let start = self.offset(m.buf_addr)?;
@@ -209,6 +212,7 @@ impl IngressPool {
             // SAFETY: the flag says that this member of the union was written; all are integers.
             unsafe { m.__bindgen_anon_2.hash.rss }
         } else {
+            self.soft_hash += 1;
             // SAFETY: HEADERS_MAX bytes from the frame's start lie in the buffer (DATA_OFF_MAX),
             // the buffer in the region (`start`).
             let found = unsafe {

@@ -159,6 +159,10 @@ pub(super) struct TxQueue {
     max_frame: u16,
     /// Frames that no device would take.
     pub(super) dropped: u64,
+    /// Frames that were copied.
+    pub(super) copied: u64,
+    /// Of these: checksums were filled in.
+    pub(super) soft_csum: u64,
 }
 
 impl TxQueue {
@@ -198,6 +202,8 @@ impl TxQueue {
             lengths,
             max_frame: device.max_frame.min(BOUNCE_ROOM),
             dropped: 0,
+            copied: 0,
+            soft_csum: 0,
         })
     }
 
@@ -224,9 +230,7 @@ impl TxQueue {
             self.done_with(frame.token);
             return;
         }
-        let wants = frame
-            .offloads
-            .intersects(TxOffloads::IP_CSUM | TxOffloads::TCP_CSUM);
+        let wants = wants_checksums(frame.offloads);
         let mbuf = match frame.iova {
             Some(iova) if self.hw_csum || !wants => self.attach(frame, iova),
             _ => self.copy(frame),
@@ -276,6 +280,7 @@ impl TxQueue {
     #[inline]
     fn copy(&mut self, frame: &TxFrame) -> *mut sys::rte_mbuf {
         let mbuf = self.bounce.ready.pop().expect("room() counted it");
+        self.copied += 1;
         let (flags, lengths) = if self.hw_csum {
             self.offloads(frame)
         } else {
@@ -290,7 +295,8 @@ impl TxQueue {
             let copy = m.buf_addr.byte_add(headroom as usize).cast::<u8>();
             let len = usize::from(frame.len);
             frame.data.as_ptr().copy_to_nonoverlapping(copy, len);
-            if !self.hw_csum {
+            if !self.hw_csum && wants_checksums(frame.offloads) {
+                self.soft_csum += 1;
                 checksum::finish(std::slice::from_raw_parts_mut(copy, len), frame.offloads);
             }
             #[allow(clippy::cast_possible_truncation, reason = "128")]
@@ -374,6 +380,12 @@ const RING_SLACK: u16 = 64;
 unsafe fn token_of(mbuf: *mut sys::rte_mbuf) -> *mut TxToken {
     // SAFETY: create() gave each mbuf private data of a token's size; mbufs are aligned to 64.
     unsafe { mbuf.add(1).cast() }
+}
+
+/// A checksum of the frame is left to us or to the device.
+#[inline]
+fn wants_checksums(offloads: TxOffloads) -> bool {
+    offloads.intersects(TxOffloads::IP_CSUM | TxOffloads::TCP_CSUM)
 }
 
 /// Device flags and header lengths for what a runtime asks; zero if that makes no sense.
