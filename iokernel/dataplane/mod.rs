@@ -133,6 +133,8 @@ pub struct Dataplane<P> {
     next_gauges: Micros,
     /// Rounds of the gauges so far.
     gauge_turn: u32,
+    /// Runtimes' packets that the port had at the last of these.
+    in_flight_before: u64,
     idle: Idle,
     /// Runtimes by slot.
     procs: Box<[Option<Box<Proc>>]>,
@@ -216,6 +218,7 @@ impl<P: Port> Dataplane<P> {
             gauges,
             next_gauges: Micros(0),
             gauge_turn: 0,
+            in_flight_before: 0,
             idle,
             procs: (0..MAX_PROCS).map(|_| None).collect(),
             live: Vec::with_capacity(MAX_PROCS),

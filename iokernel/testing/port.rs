@@ -37,6 +37,8 @@ pub struct FakePort {
     pub takes: usize,
     /// Sent frames are done at once.
     pub auto_done: bool,
+    /// The device gives frames back when asked to.
+    pub lazy: bool,
     /// Lengths of the frames sent so far, up to the capacity it was made with.
     pub sent: Vec<u16>,
     /// Where the frames sent so far lay, up to the capacity that the test gives it:
@@ -58,6 +60,7 @@ impl FakePort {
             descriptors: usize::MAX,
             takes: usize::MAX,
             auto_done: true,
+            lazy: false,
             sent: Vec::with_capacity(1 << 17),
             places: Vec::new(),
             info: PortInfo::default(),
@@ -195,7 +198,11 @@ impl Port for FakePort {
         n
     }
 
-    fn tx_reap(&mut self) {}
+    fn tx_reap(&mut self) {
+        if self.lazy {
+            self.finish(self.device.len());
+        }
+    }
 
     fn free_buffers(&self) -> u32 {
         u32::try_from(self.free.len()).expect("at most INGRESS_BUFS")

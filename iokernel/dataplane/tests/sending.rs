@@ -2,7 +2,7 @@
 //! take their completions.
 
 use super::COMPLETE;
-use crate::stats::Counter;
+use crate::stats::{Counter, Held};
 use crate::testing::{World, udp_frame};
 
 #[test]
@@ -72,4 +72,25 @@ fn a_runtime_that_takes_no_completions_is_throttled_not_lost() {
         }
     }
     panic!("{completed} completions of {sent} packets");
+}
+
+/// As drivers do that look for sent frames only when they need room for others.
+#[test]
+fn what_a_lazy_device_has_sent_comes_back_though_nobody_sends_more() {
+    let mut world = World::new(1);
+    let mut peer = world.attach(0, 1, 1);
+    let port = world.dataplane.port_mut();
+    (port.auto_done, port.lazy) = (false, true);
+    let frame = udp_frame(crate::testing::mac(9), 1);
+    for buf in 0..3 {
+        assert!(peer.send(0, buf, &frame, 0));
+    }
+    world.turns(1);
+    assert_eq!(world.dataplane.port().in_device(), 3);
+    // A round of the gauges finds them, the next that they stand still.
+    for _ in 0..3 {
+        world.held(Held::TxInFlight);
+    }
+    assert_eq!(world.count(Counter::CompletionEnqueued), 3);
+    assert_eq!(world.held(Held::TxInFlight), 0);
 }
