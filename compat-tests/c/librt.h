@@ -128,6 +128,7 @@ struct rt_config {
 	uint32_t	ip;		/* host byte order */
 	int		kthreads, guaranteed;
 	double		seconds;	/* 0: until told */
+	double		drain;		/* at the end, longest wait for what is under way, s */
 	bool		huge;		/* the region is of 2 MiB pages */
 	uint32_t	ring;		/* slots of each ring */
 	uint32_t	egress_bufs;

@@ -21,10 +21,10 @@
 
 /* How often the main thread looks at clock and flags. */
 #define TICK_MS		10
-/* Longest wait for completions and joins that are still under way. */
 /* Nothing was under way at so many looks in a row: all has come home. */
 #define CALM_TICKS	5
-#define DRAIN_US	20000000
+/* Longest wait for completions and joins that are still under way, unless told (--drain). */
+#define DRAIN_SECONDS	20
 
 _Noreturn void rt_die(const char *fmt, ...)
 {
@@ -99,6 +99,8 @@ static bool common_option(struct rt_config *c, const char *name, const char *val
 		c->guaranteed = (int)rt_parse_num(name, value);
 	else if (!strcmp(name, "seconds"))
 		c->seconds = strtod(value, NULL);
+	else if (!strcmp(name, "drain"))
+		c->drain = strtod(value, NULL);
 	else if (!strcmp(name, "pages"))
 		c->huge = !strcmp(value, "huge");
 	else if (!strcmp(name, "ring"))
@@ -131,7 +133,7 @@ static void parse(struct rt *rt, int argc, char **argv)
 	rt->cfg = (struct rt_config){
 		.mac = { 0x02, 0, 0, 0, 0, 0x02 }, .ip = 0x0a000002, .kthreads = 1,
 		.ring = 4096, .egress_bufs = 4096, .steal = true, .park_after_us = 20,
-		.check_hash = true,
+		.check_hash = true, .drain = DRAIN_SECONDS,
 	};
 	for (i = 1; i < argc; i += 2) {
 		const char *name = argv[i] + 2, *value = i + 1 < argc ? argv[i + 1] : NULL;
@@ -183,7 +185,7 @@ static void wait_for_end(struct rt *rt, int signals)
 /* Lets everything that is still under way come home. */
 static void drain(struct rt *rt)
 {
-	uint64_t end = rt_now_us() + DRAIN_US;
+	uint64_t end = rt_now_us() + (uint64_t)(rt->cfg.drain * 1e6);
 	int calm = 0;
 
 	atomic_store(&rt->draining, true);
