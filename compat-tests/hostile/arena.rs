@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::child::{Child, PATIENCE};
 use crate::host::{Host, free_huge_pages};
+use crate::skip::skip;
 use crate::veth::Peer;
 use crate::{Running, Runtime, runtime};
 
@@ -149,11 +150,16 @@ impl Arena {
         Child::spawn(args.join(" "), &mut command).expect("the offender can be run")
     }
 
-    /// Runs one case.
+    /// Runs one case; `None`, said loudly, if this machine cannot.
     ///
     /// # Errors
     /// What did not become of the offender as it should, or became of others.
-    pub fn run(&mut self, case: &Case) -> Result<Outcome, String> {
+    pub fn run(&mut self, case: &Case) -> Result<Option<Outcome>, String> {
+        if case.huge && !self.huge {
+            let why = format!("fewer than {HUGE_PAGES} huge pages of 2 MiB are free");
+            skip(case.name, &why);
+            return Ok(None);
+        }
         if case.quiet {
             self.witness.set_quiet(true, PATIENCE)?;
         }
@@ -166,6 +172,7 @@ impl Arena {
         self.witness.set_shouting(false);
         result
             .and_then(|()| self.after(case, &before, &offender))
+            .map(Some)
             .map_err(|why| {
                 let log = self.host.daemon().log();
                 let from = log.lines().count().saturating_sub(12);

@@ -12,8 +12,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use compat_tests::hostile::arena::{Arena, Outcome};
 use compat_tests::hostile::upstream::Upstream;
-use compat_tests::hostile::{self, Case, arena::Arena};
+use compat_tests::hostile::{self, Case};
 
 const USAGE: &str = "usage: hostile list | run [CASE...] | table [CASE...]";
 
@@ -65,7 +66,7 @@ fn program() -> PathBuf {
 /// became of each goes to `tell`. Says how many failed; `None` if none can run here.
 fn run_ours(
     cases: &[&'static Case],
-    mut tell: impl FnMut(&Case, Result<String, String>),
+    mut tell: impl FnMut(&Case, Result<Option<Outcome>, String>),
 ) -> Option<usize> {
     let mut failed = 0;
     let mut arena = None;
@@ -76,7 +77,7 @@ fn run_ours(
         };
         match used.run(case) {
             Ok(outcome) => {
-                tell(case, Ok(outcome.to_string()));
+                tell(case, Ok(outcome));
                 arena = Some(used);
             }
             Err(why) => {
@@ -93,7 +94,8 @@ fn run_ours(
 
 fn run(cases: &[&'static Case]) -> ExitCode {
     let failed = run_ours(cases, |case, outcome| match outcome {
-        Ok(outcome) => println!("{:40} {outcome}", case.name),
+        Ok(Some(outcome)) => println!("{:40} {outcome}", case.name),
+        Ok(None) => println!("{:40} not run", case.name),
         Err(why) => println!("FAILED {why}"),
     });
     let Some(failed) = failed else {
@@ -108,7 +110,8 @@ fn table(cases: &[&'static Case]) -> ExitCode {
     let mut ours = Vec::new();
     let failed = run_ours(cases, |_, outcome| {
         ours.push(match outcome {
-            Ok(outcome) => format!("survived: {outcome}"),
+            Ok(Some(outcome)) => format!("survived: {outcome}"),
+            Ok(None) => "not run".to_owned(),
             Err(_) => "FAILED: see `hostile run`".to_owned(),
         });
     });

@@ -15,6 +15,7 @@ pub mod cases;
 pub mod fields;
 pub mod memory;
 pub mod offender;
+pub mod plan;
 pub mod random;
 pub mod socket;
 pub mod upstream;
@@ -64,6 +65,8 @@ pub struct Case {
     pub quiet: bool,
     /// The witness broadcasts meanwhile.
     pub shouts: bool,
+    /// Its region must be of 2 MiB pages.
+    pub huge: bool,
     /// Does it. Returns when it is done; the process then stays.
     pub act: fn(),
 }
@@ -85,6 +88,7 @@ impl Case {
             mail: 0,
             quiet: false,
             shouts: false,
+            huge: false,
             act,
         }
     }
@@ -102,6 +106,10 @@ impl Case {
             shouts: true,
             ..self
         }
+    }
+
+    const fn huge(self) -> Case {
+        Case { huge: true, ..self }
     }
 
     const fn quiet(self) -> Case {

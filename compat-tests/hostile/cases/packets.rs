@@ -198,7 +198,8 @@ pub(super) const CASES: &[Case] = &[
             keep(offender);
         },
     )
-    .mail(6),
+    .mail(6)
+    .huge(),
     Case::new(
         5,
         "frames-across-every-page",
