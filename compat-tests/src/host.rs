@@ -65,11 +65,45 @@ pub struct Host {
     _turn: Arc<Turn>,
 }
 
+/// What names of test runs begin with; the process id and a number follow.
+const PREFIX: &str = "calisto-test-";
+/// Where DPDK has its files of huge pages, and the directories of its processes.
+const DPDK_FILES: &str = "/dev/hugepages";
+const DPDK_DIRS: &str = "/var/run/dpdk";
+
 /// A name that no other test run uses.
 fn unique_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("calisto-test-{}-{n}", std::process::id())
+    format!("{PREFIX}{}-{n}", std::process::id())
+}
+
+/// Removes what tests left that were killed: whose process is no more.
+fn remove_leftovers() {
+    let dirs = [std::env::temp_dir(), DPDK_FILES.into(), DPDK_DIRS.into()];
+    let entries = dirs.iter().filter_map(|dir| std::fs::read_dir(dir).ok());
+    for entry in entries.flatten().flatten() {
+        let name = entry.file_name();
+        if owner(&name.to_string_lossy()).is_none_or(is_process) {
+            continue;
+        }
+        // Another test may be at it too, and what other users left is theirs.
+        let path = entry.path();
+        let _ = match entry.file_type() {
+            Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(path),
+            _ => std::fs::remove_file(path),
+        };
+    }
+}
+
+/// The process that a file or directory of that name belongs to, if it is a test's.
+fn owner(name: &str) -> Option<u32> {
+    let (pid, _) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    pid.parse().ok()
+}
+
+fn is_process(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
 }
 
 /// Free huge pages of 2 MiB.
@@ -90,6 +124,7 @@ impl Host {
                 return None;
             }
         };
+        remove_leftovers();
         let dir = std::env::temp_dir().join(unique_name());
         std::fs::create_dir(&dir).expect("a test can write to the temporary directory");
         Some(Host {
@@ -271,7 +306,7 @@ impl Host {
         let Some(prefix) = &self.prefix else {
             return Vec::new();
         };
-        let files = std::fs::read_dir("/dev/hugepages").into_iter().flatten();
+        let files = std::fs::read_dir(DPDK_FILES).into_iter().flatten();
         files
             .flatten()
             .filter(|f| f.file_name().to_string_lossy().starts_with(prefix.as_str()))
@@ -288,7 +323,43 @@ impl Drop for Host {
         }
         let _ = std::fs::remove_dir_all(&self.dir);
         if let Some(prefix) = &self.prefix {
-            let _ = std::fs::remove_dir_all(Path::new("/var/run/dpdk").join(prefix));
+            let _ = std::fs::remove_dir_all(Path::new(DPDK_DIRS).join(prefix));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_test_left_is_removed_and_nothing_else() {
+        // Beyond the greatest process id that Linux gives.
+        let dead = format!("{PREFIX}4194305-0");
+        let (ours, other) = (unique_name(), format!("{PREFIX}other"));
+        let dirs = [dead, ours, other].map(|name| std::env::temp_dir().join(name));
+        for dir in &dirs {
+            std::fs::create_dir_all(dir.join("inner")).unwrap();
+        }
+        remove_leftovers();
+        let left = dirs.each_ref().map(|dir| dir.exists());
+        for dir in &dirs {
+            let _ = std::fs::remove_dir_all(dir);
+        }
+        assert_eq!(left, [false, true, true]);
+    }
+
+    #[test]
+    fn a_name_says_whose_it_is() {
+        assert_eq!(owner(&unique_name()), Some(std::process::id()));
+        assert_eq!(owner("calisto-test-12-3map_0"), Some(12));
+        for other in [
+            "calisto-test-12",
+            "calisto-test--1",
+            "rte",
+            "x-calisto-test-1-1",
+        ] {
+            assert_eq!(owner(other), None, "{other}");
         }
     }
 }

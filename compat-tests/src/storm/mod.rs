@@ -26,6 +26,7 @@ use crate::Host;
 use crate::child::{PATIENCE, eventually};
 use crate::host::free_huge_pages;
 use crate::runtime::{Running, Runtime};
+use crate::skip::skip;
 use crate::veth::must;
 
 /// The runtime that lives through the storm.
@@ -53,6 +54,10 @@ pub struct Storm<T> {
     before: Resources,
     /// Victims that certainly were attached, since the last checkpoint.
     attached: BTreeSet<u32>,
+    /// Some victims' regions are of 2 MiB pages.
+    huge: bool,
+    /// Victims that were to have such a region, when there were too few pages.
+    without_huge: u64,
     done: BTreeMap<String, u64>,
     not_reached: BTreeMap<String, u64>,
     cycles: u64,
@@ -66,6 +71,11 @@ impl<T: Traffic> Storm<T> {
     /// Starts a well-behaved runtime, lets a victim come and go, and counts what is held then.
     pub fn begin(mut host: Host, mut traffic: T, seed: u64) -> Storm<T> {
         let well_behaved = host.start(Runtime::echo(WELL_BEHAVED));
+        let huge = free_huge_pages() >= HUGE_PAGES;
+        if !huge {
+            let why = format!("fewer than {HUGE_PAGES} huge pages of 2 MiB are free");
+            skip("victims with regions of huge pages", &why);
+        }
         traffic.start(&host);
         // It has shouted before it takes a frame: so everybody has seen every kind of flow.
         let first = host.start(victim(VICTIMS[0], seed));
@@ -82,6 +92,8 @@ impl<T: Traffic> Storm<T> {
             deck: Deck::default(),
             before,
             attached: BTreeSet::new(),
+            huge,
+            without_huge: 0,
             done: BTreeMap::new(),
             not_reached: BTreeMap::new(),
             cycles: 0,
@@ -148,7 +160,10 @@ impl<T: Traffic> Storm<T> {
 
     /// A victim as the draw makes it.
     fn victim(&mut self, number: u16) -> Runtime {
-        let huge = self.draw.below(4) == 0 && free_huge_pages() >= HUGE_PAGES;
+        let wanted = self.draw.below(4) == 0 && self.huge;
+        // Others on the machine may have taken them meanwhile.
+        let huge = wanted && free_huge_pages() >= HUGE_PAGES;
+        self.without_huge += u64::from(wanted && !huge);
         let (ring, seed) = (self.draw.one(&[64, 256, 4096]), self.draw.below(1 << 62));
         let kthreads = 1 + u32::try_from(self.draw.below(3)).expect("a few");
         victim(number, seed)
@@ -272,6 +287,9 @@ impl<T: Traffic> Storm<T> {
                 n => format!(" ({n} of them killed before they came there)"),
             };
             text += &format!("  {times:>6} {kind}{late}\n");
+        }
+        if self.without_huge > 0 {
+            text += &format!("  {} victims found no huge pages\n", self.without_huge);
         }
         text += &self.before.beside(&after).to_string();
         for kind in self.done.keys() {
