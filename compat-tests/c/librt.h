@@ -136,6 +136,7 @@ struct rt_config {
 	bool		steal;		/* take messages of parked kthreads */
 	uint64_t	park_after_us;
 	uint64_t	look_ns;	/* park after so long instead, and do not yield before */
+	bool		keep_name;	/* of the region, when attached */
 	bool		check_hash;
 	bool		check_cpu;	/* a core's number is its CPU's: no virtual cores */
 	const char	*core_map;	/* file shared by runtimes, see core_map_open */

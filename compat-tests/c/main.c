@@ -115,6 +115,8 @@ static bool common_option(struct rt_config *c, const char *name, const char *val
 		c->park_after_us = (uint64_t)rt_parse_num(name, value);
 	else if (!strcmp(name, "look-ns"))
 		c->look_ns = (uint64_t)rt_parse_num(name, value);
+	else if (!strcmp(name, "keep-name"))
+		c->keep_name = rt_parse_num(name, value) != 0;
 	else if (!strcmp(name, "check-hash"))
 		c->check_hash = rt_parse_num(name, value) != 0;
 	else if (!strcmp(name, "check-cpu"))
@@ -168,8 +170,9 @@ static void wait_for_end(struct rt *rt, int signals)
 			rt_die("poll: %s", strerror(errno));
 		if (!told && atomic_load(&rt->attached)) {
 			told = true;
-			/* The I/O kernel has the region: it may lose its name. */
-			rt_region_forget(rt);
+			/* The I/O kernel has the region: it may lose its name. Upstream's keeps it. */
+			if (!rt->cfg.keep_name)
+				rt_region_forget(rt);
 			printf("attached\n");
 			fflush(stdout);
 		}

@@ -327,10 +327,13 @@ fn a_segment_of_another_user_that_was_killed_stays_and_is_named() {
     let Some(mut host) = Host::loopback(case) else {
         return;
     };
-    // One's own user's is removed, with nothing to say.
-    host.start(Runtime::echo(1)).kill();
-    eventually("it is removed", || host.space().segments().len() == 1);
-    let echo = host.start(Runtime::echo(2).by(&NOBODY));
+    let unremoved = |n| Runtime::echo(n).set("keep-name", 1);
+    // One's own user's is removed, and who removed it itself left none: nothing to say.
+    for runtime in [unremoved(1), Runtime::echo(2).by(&NOBODY)] {
+        host.start(runtime).kill();
+        eventually("it is removed", || host.space().segments().len() == 1);
+    }
+    let echo = host.start(unremoved(3).by(&NOBODY));
     let who = format!("pid {} (uid {})", echo.pid(), NOBODY.uid);
     echo.kill();
     let line = host.daemon().wait_log(" stays, for it cannot be removed");
@@ -370,7 +373,8 @@ fn with_the_right_to_a_segment_of_another_user_is_removed() {
     };
     let most = KILL | SYS_NICE | IPC_OWNER | SYS_ADMIN;
     assert_confined(host.daemon().pid(), 3, most);
-    host.start(Runtime::echo(1).by(&NOBODY)).kill();
+    let echo = Runtime::echo(1).set("keep-name", 1).by(&NOBODY);
+    host.start(echo).kill();
     eventually("it is removed", || host.space().segments().len() == 1);
     let log = host.stop_daemon();
     assert!(!log.contains("cannot be removed"), "{log}");

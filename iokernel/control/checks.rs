@@ -316,6 +316,7 @@ mod tests {
             group: 100,
             creator: 1001,
             creator_pid: 7,
+            removed: false,
             attached: 1,
         }
     }

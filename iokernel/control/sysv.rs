@@ -19,7 +19,12 @@ pub(crate) struct SegmentInfo {
     pub(crate) creator_pid: i32,
     /// Mappings that exist.
     pub(crate) attached: u64,
+    /// It has no name any more, and goes with its last mapping.
+    pub(crate) removed: bool,
 }
+
+/// In a segment's mode. *Source:* linux/shm.h.
+const SHM_DEST: libc::c_ushort = 0o1000;
 
 fn check(ret: i32) -> io::Result<i32> {
     if ret < 0 {
@@ -58,6 +63,7 @@ pub(crate) fn info(id: i32) -> io::Result<SegmentInfo> {
         creator: ds.shm_perm.cuid,
         creator_pid: ds.shm_cpid,
         attached: ds.shm_nattch,
+        removed: ds.shm_perm.mode & SHM_DEST != 0,
     })
 }
 

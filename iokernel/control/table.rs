@@ -123,14 +123,18 @@ impl Tenant {
         if !broken && !only_ours() {
             return Ok(());
         }
-        match sysv::remove(self.shmid) {
-            Err(error) if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIDRM)) => {
-                let (shmid, key) = (self.shmid, self.key);
-                Err(SegmentLeft { shmid, key, error })
-            }
-            // Gone, now or before.
-            _ => Ok(()),
+        let Err(error) = sysv::remove(self.shmid) else {
+            return Ok(());
+        };
+        let gone = match sysv::info(self.shmid) {
+            Ok(segment) => segment.removed,
+            Err(e) => matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EIDRM)),
+        };
+        if gone {
+            return Ok(());
         }
+        let (shmid, key) = (self.shmid, self.key);
+        Err(SegmentLeft { shmid, key, error })
     }
 }
 
