@@ -46,11 +46,8 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     calisto::control::fd_limit::raise_fd_limit();
     let stop = stop_on_signals()?;
     let socket = ControlSocket::bind()?;
-    let segment = IngressSegment::create(&IngressSpec::new(
-        config.huge_pages,
-        config.shm_mode,
-        config.shm_gid,
-    ))?;
+    let spec = IngressSpec::new(config.huge_pages, config.shm_mode, config.shm_gid);
+    let segment = on_cpu(cores.dataplane_cpu, || IngressSegment::create(&spec))??;
     for line in cores.to_string().lines() {
         log::info!("{line}");
     }
@@ -282,11 +279,20 @@ fn idle(config: &Config, cores: &CorePlan) -> Idle {
     }
 }
 
+/// Runs `work` on a CPU: the pages that it fills come from that CPU's node, where it has any.
+/// On a thread of its own, so that nothing else is pinned by it.
+fn on_cpu<T: Send>(cpu: CpuId, work: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| pin_self(cpu).map(|()| work()));
+        worker.join().expect("what it runs does not panic")
+    })
+}
+
 fn pin_self(cpu: CpuId) -> Result<()> {
     let mut set = rustix::thread::CpuSet::new();
     set.set(cpu.index());
     rustix::thread::sched_setaffinity(None, &set)
-        .with_context(|| format!("cannot pin the polling loop to CPU {cpu}"))
+        .with_context(|| format!("cannot pin a thread to CPU {cpu}"))
 }
 
 /// Says what would be done.

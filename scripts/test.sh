@@ -15,6 +15,8 @@ by default all of them in this order:
   clippy    all targets, with and without DPDK; a warning is an error
   unit      unit and property tests without DPDK
   system    everything with DPDK: real ports, real processes, namespaces
+  vm        emulated machines with hyperthreads, NUMA nodes and PCI NICs
+            (scripts/vm-test.sh)
   loom, asan, fuzz
             models, a sanitizer, fuzz targets: see scripts/check.sh, which runs
             these alone, and more that takes longer
@@ -29,7 +31,7 @@ USAGE
 cd "$(dirname "$0")/.."
 root=$PWD
 checks=(loom asan fuzz)
-all_stages=(deps fmt headers clippy unit system "${checks[@]}")
+all_stages=(deps fmt headers clippy unit system vm "${checks[@]}")
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 stage_deps() { "$root/scripts/setup_machine.sh"; }
@@ -66,6 +68,8 @@ stage_system() {
 	# One case at a time: each takes cores, huge pages and a machine's patience.
 	cargo test --workspace -- --test-threads=1
 }
+
+stage_vm() { "$root/scripts/vm-test.sh"; }
 
 # A stage is a process of its own: in a function that is the condition of an
 # `if`, bash ignores `set -e`, and failures but the last with it.

@@ -36,6 +36,8 @@ use crate::abi::shm::ShmRegion;
 use crate::ids::BufIdx;
 use crate::privileges::PortNeeds;
 
+/// Memory of whichever node has some. C: `SOCKET_ID_ANY`.
+const ANY_NODE: i32 = -1;
 /// Frames ahead of the one in work whose first bytes are fetched.
 const PREFETCH_AHEAD: usize = 4;
 
@@ -179,7 +181,20 @@ impl Dpdk {
         let shared: Arc<dyn DmaMapper> = mapper.0.clone();
         let mapping = Mapping::new(shared, ingress.base(), ingress.len(), page_size)
             .map_err(DpdkError::IngressDma)?;
-        let rx = IngressPool::create(ingress, mapping.iova(), device.socket)?;
+        let pool = |socket| IngressPool::create(Arc::clone(&ingress), mapping.iova(), socket);
+        let rx = match pool(device.socket) {
+            Err(DpdkError::Memory { .. }) if device.socket != ANY_NODE => {
+                log::warn!(
+                    "{}: too few huge pages are free on its NUMA node {}: DPDK's memory is on another; \
+                     reserve 64 on that node beside the ingress region",
+                    device.info.device,
+                    device.socket
+                );
+                device.socket = ANY_NODE;
+                pool(ANY_NODE)
+            }
+            result => result,
+        }?;
         let tx = TxQueue::create(&device)?;
         let mut port = Dpdk {
             device,
