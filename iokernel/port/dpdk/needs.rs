@@ -1,7 +1,8 @@
 //! What a driver goes on to need when its device is started.
 //!
-//! Tried with `net_af_packet`, `net_tap`, `net_null` and `net_ring`; what the others
-//! need is from their guides (DPDK, "Network Interface Controller Drivers") and from
+//! Tried with `net_af_packet`, `net_tap`, `net_null` and `net_ring`, and on emulated machines
+//! with `net_e1000_igb`, `net_e1000_em`, `net_vmxnet3` and `net_virtio` under
+//! `uio_pci_generic`, and the first under `vfio-pci`; what the others need is from their guides (DPDK, "Network Interface Controller Drivers") and from
 //! the kernel's rules for what they ask of it. `--keep-caps` adds what is missing.
 
 use crate::privileges::{CapabilitySet, PortNeeds};
