@@ -15,11 +15,11 @@ by default all of them in this order:
   clippy    all targets, with and without DPDK; a warning is an error
   unit      unit and property tests without DPDK
   system    everything with DPDK: real ports, real processes, namespaces
-  vm        emulated machines with hyperthreads, NUMA nodes and PCI NICs
-            (scripts/vm-test.sh)
   loom, asan, fuzz
             models, a sanitizer, fuzz targets: see scripts/check.sh, which runs
             these alone, and more that takes longer
+  vm        only if named: emulated machines with hyperthreads, NUMA nodes and
+            PCI NICs (scripts/vm-test.sh), some ten minutes
 
 Raises vm.nr_hugepages for the run where it is low and puts it back. A case that
 this machine cannot run prints SKIPPED and why; all of them are listed again at
@@ -31,7 +31,8 @@ USAGE
 cd "$(dirname "$0")/.."
 root=$PWD
 checks=(loom asan fuzz)
-all_stages=(deps fmt headers clippy unit system vm "${checks[@]}")
+default_stages=(deps fmt headers clippy unit system "${checks[@]}")
+all_stages=("${default_stages[@]}" vm)
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 stage_deps() { "$root/scripts/setup_machine.sh"; }
@@ -92,7 +93,7 @@ for arg in "$@"; do
 		;;
 	esac
 done
-[ ${#stages[@]} -gt 0 ] || stages=("${all_stages[@]}")
+[ ${#stages[@]} -gt 0 ] || stages=("${default_stages[@]}")
 
 . scripts/group.sh
 log=$scratch/log
