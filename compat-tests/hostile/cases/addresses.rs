@@ -6,6 +6,7 @@ use super::super::fields::header;
 use super::super::offender::{Offender, Plan, until};
 use super::super::socket::take_wake;
 use super::super::wire;
+use super::packets::give_back_received;
 use super::registration::{keep, refused};
 
 const ADDRESS: &str = "REFUSED_ADDRESS";
@@ -90,13 +91,17 @@ pub(super) const CASES: &[Case] = &[
 
 /// Parks those that were woken, at once, so that each has its turn.
 fn take_turns(all: &mut [Offender], waiting: &mut Vec<usize>) {
-    waiting.retain(|&n| {
-        let woken = take_wake(&all[n].efds[0]).is_some();
-        if woken {
-            all[n].park(0, 0);
+    for (n, offender) in all.iter_mut().enumerate() {
+        if take_wake(&offender.efds[0]).is_none() {
+            continue;
         }
-        !woken
-    });
+        // Also one that was woken before: a park with a broadcast under way does not stand.
+        while let Some(received) = offender.take(0) {
+            give_back_received(offender, received);
+        }
+        offender.park(0, 0);
+        waiting.retain(|&w| w != n);
+    }
 }
 
 fn with_mac(mac: [u8; 6]) {

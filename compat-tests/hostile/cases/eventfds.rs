@@ -77,7 +77,9 @@ pub(super) const CASES: &[Case] = &[
         || {
             let mut offender = Offender::new(Plan::new());
             fill(&offender.efds[0]);
-            refused(&mut offender);
+            offender.register();
+            offender.wait_hang_up();
+            keep(offender);
         },
     ),
     Case::new(
@@ -89,7 +91,9 @@ pub(super) const CASES: &[Case] = &[
             let mut offender = Offender::new(Plan::new());
             offender.efds[0] = special(EventfdFlags::NONBLOCK);
             fill(&offender.efds[0]);
-            refused(&mut offender);
+            offender.register();
+            offender.wait_hang_up();
+            keep(offender);
         },
     ),
     Case::new(

@@ -2,7 +2,7 @@
 
 use super::super::Case;
 use super::super::Expect::{self, Borne, Detached};
-use super::super::offender::{BUFFER, Offender, Plan, Ring, TX_HDR};
+use super::super::offender::{BUFFER, Offender, Plan, Received, Ring, TX_HDR};
 use super::super::random::meanwhile;
 use super::super::wire;
 use super::registration::keep;
@@ -363,7 +363,8 @@ fn send_until_hung_up(offender: &mut Offender, at: usize) {
     }
 }
 
-fn give_back_received(offender: &mut Offender, message: super::super::offender::Received) {
+/// Returns the buffer of a received packet; nothing for any other message.
+pub(super) fn give_back_received(offender: &mut Offender, message: Received) {
     if message.cmd == u64::from(calisto::abi::types::RX_NET_RECV) {
         let at = usize::try_from(message.payload).expect("64 bits");
         let tag = offender.ingress.mem.get64(at);
