@@ -15,7 +15,7 @@ use calisto::control::socket::ControlSocket;
 use calisto::control::{Directory, Server, ServerConfig, channel, rules_link};
 use calisto::cores::arbiter::Arbiter;
 use calisto::cores::executor::WakeWatch;
-use calisto::cores::topology::{CorePlan, CpuId, CpuList, PlanOptions, Topology, plan};
+use calisto::cores::topology::{CorePlan, Cpu, CpuId, CpuList, PlanOptions, Topology, plan};
 use calisto::dataplane::effects::Effects;
 use calisto::dataplane::lending::Lending;
 use calisto::dataplane::loans::MAX_PROCS;
@@ -47,7 +47,9 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     let stop = stop_on_signals()?;
     let socket = ControlSocket::bind()?;
     let spec = IngressSpec::new(config.huge_pages, config.shm_mode, config.shm_gid);
-    let segment = on_cpu(cores.dataplane_cpu, || IngressSegment::create(&spec))??;
+    let segment = on_cpu(filling_cpu(&topology, &cores), || {
+        IngressSegment::create(&spec)
+    })??;
     for line in cores.to_string().lines() {
         log::info!("{line}");
     }
@@ -277,6 +279,31 @@ fn idle(config: &Config, cores: &CorePlan) -> Idle {
         None if cores.dataplane_shared => Idle::Yield,
         None => Idle::Spin,
     }
+}
+
+/// Huge pages of 2 MiB that one node is to have for the ingress region, and for DPDK.
+const PAGES_OF_A_NODE: u64 = 256 + 64;
+
+/// The CPU whose node gives the pages of the ingress region: the dataplane's, unless its node
+/// has too few for DPDK as well, which ends the process (`rte_panic`) if it gets none there.
+fn filling_cpu(topology: &Topology, cores: &CorePlan) -> CpuId {
+    let free = |cpu: &Cpu| cpu.node.map_or(0, free_pages_of);
+    let Some(own) = topology.cpu(cores.dataplane_cpu) else {
+        return cores.dataplane_cpu;
+    };
+    let usable = topology.cpus().iter().filter(|cpu| cpu.allowed);
+    match usable.max_by_key(|cpu| free(cpu)) {
+        Some(other) if free(own) < PAGES_OF_A_NODE && free(other) > free(own) => other.id,
+        _ => own.id,
+    }
+}
+
+/// Huge pages of 2 MiB that are free on a node.
+fn free_pages_of(node: u32) -> u64 {
+    let path =
+        format!("/sys/devices/system/node/node{node}/hugepages/hugepages-2048kB/free_hugepages");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
 }
 
 /// Runs `work` on a CPU: the pages that it fills come from that CPU's node, where it has any.
