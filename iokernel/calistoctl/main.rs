@@ -3,7 +3,10 @@
 //! A thin shell around [`calisto::admin::client`]. Exit code 2 for bad usage, 1 for a
 //! failure; each refusal is one line.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use calisto::admin::{Request, client};
@@ -12,7 +15,11 @@ use calisto::ids::CoreId;
 use calisto::terminal::{answer, arguments};
 use clap::{Args, Parser, Subcommand};
 
+mod exporter;
+mod generate;
+mod metrics;
 mod table;
+mod watch;
 
 /// Asks a running iokerneld, and changes its rules.
 #[derive(Debug, Parser)]
@@ -32,7 +39,32 @@ enum Command {
     /// The runtimes that are attached
     Runtimes(Format),
     /// Counters of the daemon, and of the steering of all runtimes
-    Stats(Format),
+    Stats(Stats),
+    /// Serves all counters to Prometheus, at /metrics
+    Exporter {
+        /// Address and port; port 0: any
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9409")]
+        listen: SocketAddr,
+    },
+    /// Prints completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Writes its man pages
+    Man {
+        /// The directory, such as /usr/local/share/man/man1
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Stats {
+    #[command(flatten)]
+    format: Format,
+    /// What is counted in each of so many seconds, until interrupted
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = watch::interval, conflicts_with = "json")]
+    watch: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -102,7 +134,14 @@ fn run(command: &Command) -> Result<()> {
     let (request, format): (Request, Option<(&Format, table::Table)>) = match command {
         Command::Rules(format) => (Request::Rules, Some((format, table::rules))),
         Command::Runtimes(format) => (Request::Runtimes, Some((format, table::runtimes))),
-        Command::Stats(format) => (Request::Stats, Some((format, table::stats))),
+        Command::Stats(Stats {
+            watch: Some(interval),
+            ..
+        }) => return watch::stats(*interval),
+        Command::Stats(stats) => (Request::Stats, Some((&stats.format, table::stats))),
+        Command::Exporter { listen } => return exporter::serve(*listen),
+        Command::Completions { shell } => return generate::completions(*shell),
+        Command::Man { dir } => return generate::man(dir),
         Command::Rule(Change::Add { core, which }) => {
             let (core, selector) = (*core, which.selector());
             (Request::RuleAdd(RuleSpec { selector, core }), None)

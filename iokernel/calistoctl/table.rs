@@ -64,7 +64,7 @@ fn verbatim(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-fn object(line: &str) -> Result<Value> {
+pub(crate) fn object(line: &str) -> Result<Value> {
     serde_json::from_str(line).with_context(|| unexpected(line))
 }
 
@@ -79,7 +79,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// Pads every column but the last to its longest word.
-fn columns<R: AsRef<[String]>>(rows: &[R]) -> String {
+pub(crate) fn columns<R: AsRef<[String]>>(rows: &[R]) -> String {
     let rows = || rows.iter().map(AsRef::as_ref);
     let count = rows().map(<[String]>::len).max().unwrap_or(0);
     let width = |i: usize| rows().map(|row| row[i].len()).max().unwrap_or(0);

@@ -20,6 +20,9 @@ pub trait CounterSet: Copy + 'static {
 
     /// The name shown to people and programs.
     fn label(self) -> &'static str;
+
+    /// One line of explanation.
+    fn help(self) -> &'static str;
 }
 
 macro_rules! counters {
@@ -59,6 +62,10 @@ macro_rules! counters {
 
             fn label(self) -> &'static str {
                 $set::label(self)
+            }
+
+            fn help(self) -> &'static str {
+                $set::help(self)
             }
         }
     };
