@@ -1,6 +1,7 @@
 //! What is counted from one look to the next.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::thread;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use anyhow::{Context, Result};
 use calisto::admin::{Request, client};
 use serde_json::Value;
 
-use crate::{print, table};
+use crate::table;
 
 /// By part and label, in the order of the answer's parts.
 type Counts = BTreeMap<(usize, String), i64>;
@@ -31,16 +32,24 @@ pub(crate) fn interval(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "seconds are from 0.01 to 86400".to_owned())
 }
 
-/// Prints what changed, after each interval, for ever.
+/// Prints what changed, after each interval, until nobody reads any more.
 ///
 /// # Errors
-/// The daemon does not answer, or nobody reads any more.
+/// The daemon does not answer, or standard output cannot be written to.
 pub(crate) fn stats(interval: Duration) -> Result<()> {
     let mut before = look()?;
     loop {
         thread::sleep(interval);
         let now = look()?;
-        print(&lines(&before, &now, interval))?;
+        let text = lines(&before, &now, interval);
+        let mut stdout = io::stdout();
+        match stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+        {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            done => done.context("cannot write to standard output")?,
+        }
         before = now;
     }
 }
