@@ -17,6 +17,14 @@ const LISTEN: &str = "127.0.0.1:9409";
 
 /// An exporter; killed on drop.
 fn exporter(host: &Host) -> Child {
+    let up = host
+        .command("ip")
+        .args(["link", "set", "lo", "up"])
+        .status();
+    assert!(
+        up.is_ok_and(|status| status.success()),
+        "the host has a loopback"
+    );
     let mut command = host.command(daemon::ctl());
     command.args(["exporter", "--listen", LISTEN]);
     let exporter = Child::spawn("exporter", &mut command).expect("calistoctl runs");
@@ -35,7 +43,9 @@ fn get(host: &Host, path: &str) -> (String, String, String) {
     let out = host.command("bash").args(["-c", &ask]).output();
     let out = out.expect("bash runs");
     let text = String::from_utf8(out.stdout).expect("text");
-    let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        panic!("{text}\n{}", String::from_utf8_lossy(&out.stderr));
+    };
     let kind = head.lines().find_map(|l| l.strip_prefix("Content-Type: "));
     let status = head.lines().next().expect("a status");
     (
