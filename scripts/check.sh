@@ -42,7 +42,7 @@ stage_exhaustive() { cargo test "${calisto[@]}" -- exhaustive a_frame_is; }
 
 stage_loom() {
 	RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom \
-		cargo test "${calisto[@]}" lrpc:: park_wake::
+		cargo test "${calisto[@]}" -- lrpc:: park_wake::
 }
 
 # No shared memory and no files there; and what loops a hundred thousand times, or
