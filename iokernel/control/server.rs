@@ -12,7 +12,7 @@ mod arrivals;
 mod departures;
 mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
@@ -122,6 +122,8 @@ pub struct Server {
     /// By age: numbers only grow.
     pending: BTreeMap<u32, Registration>,
     waiting: BTreeMap<u32, (Candidate, Instant)>,
+    /// Of `pending`, those whose users are not let in; some may have ended.
+    outsiders: BTreeSet<u32>,
     next_number: u32,
     /// Accepting failed; not before this.
     accept_after: Option<Instant>,
@@ -228,6 +230,7 @@ impl Server {
             listening: true,
             pending: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            outsiders: BTreeSet::new(),
             next_number: 0,
             accept_after: None,
             penalties: Penalties::default(),

@@ -25,6 +25,9 @@ const MAX_ACCEPTS: usize = 16;
 /// How long a candidate waits for what a leaving runtime still holds.
 const SUCCESSION: Duration = Duration::from_secs(2);
 
+/// Registrations under way of users who are not let in. They are not to take the places of
+/// those who are.
+const MAX_OUTSIDERS: usize = 8;
 /// Registrations of one user that may wait for the end of its penalty: they take up places.
 const MAX_PENALISED: usize = 4;
 
@@ -64,12 +67,17 @@ impl Server {
                 return self.refuse(nobody, &RegistrationError::Os("SO_PEERCRED", e));
             }
         };
-        // At once: who is not let in takes up no place.
-        if let Err(error) = self.context.admission.check(who, connection.as_fd()) {
-            return self.refuse(who, &error);
-        }
         let number = self.next_number;
         self.next_number = number.wrapping_add(1);
+        if self
+            .context
+            .admission
+            .check(who, connection.as_fd())
+            .is_err()
+        {
+            self.make_room_for_outsider();
+            self.outsiders.insert(number);
+        }
         let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
         let token = Token::Pending(number).encode();
         if let Err(e) = epoll::add(&self.epoll, &connection, token, flags) {
@@ -79,6 +87,18 @@ impl Server {
         self.pending.insert(number, registration);
         // Most often everything is there already.
         self.advance(number);
+    }
+
+    /// Who will not be let in is told so as any other, when its registration is complete: a
+    /// runtime that is hung up on while it writes is killed by SIGPIPE. But few such wait.
+    fn make_room_for_outsider(&mut self) {
+        self.outsiders.retain(|n| self.pending.contains_key(n));
+        if self.outsiders.len() < MAX_OUTSIDERS {
+            return;
+        }
+        if let Some(oldest) = self.outsiders.pop_first() {
+            self.drop_pending(oldest, RegistrationError::GaveWay);
+        }
     }
 
     pub(super) fn advance(&mut self, number: u32) {
