@@ -13,13 +13,22 @@ use clap::error::ErrorKind;
 /// # Errors
 /// Any other failure of writing.
 pub fn answer(text: &str) -> io::Result<()> {
+    tell(text).map(drop)
+}
+
+/// The same, for who has more to say: false if nobody reads any more.
+///
+/// # Errors
+/// As [`answer`].
+pub fn tell(text: &str) -> io::Result<bool> {
     let mut stdout = io::stdout();
     match stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
     {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(e),
     }
 }
 

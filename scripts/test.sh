@@ -80,20 +80,8 @@ if [ "${1:-}" = --stage ]; then
 	exit
 fi
 
-stages=()
-for arg in "$@"; do
-	case $arg in
-	-h | --help) usage && exit 0 ;;
-	*)
-		[[ $arg != *" "* && " ${all_stages[*]} " == *" $arg "* ]] || {
-			echo "test.sh: no stage $arg (see --help)" >&2
-			exit 2
-		}
-		stages+=("$arg")
-		;;
-	esac
-done
-[ ${#stages[@]} -gt 0 ] || stages=("${default_stages[@]}")
+. scripts/stages.sh
+choose_stages test.sh "${all_stages[*]}" "${default_stages[*]}" "$@"
 
 . scripts/group.sh
 log=$scratch/log

@@ -146,19 +146,15 @@ impl Host {
 
     /// The same with other options than `--port loopback --no-huge`.
     pub fn loopback_with(case: &str, options: &[&str]) -> Option<Host> {
-        let mut host = Host::bare(case, Turn::take())?;
-        host.args = ["--port", "loopback", "--no-huge"]
-            .iter()
-            .chain(strict())
-            .chain(options)
-            .map(ToString::to_string)
-            .collect();
-        host.start_daemon();
-        Some(host)
+        Host::on_loopback(case, None, options)
     }
 
     /// The same with a daemon that another user runs.
     pub fn loopback_as(case: &str, user: User, options: &[&str]) -> Option<Host> {
+        Host::on_loopback(case, Some(user), options)
+    }
+
+    fn on_loopback(case: &str, user: Option<User>, options: &[&str]) -> Option<Host> {
         let mut host = Host::bare(case, Turn::take())?;
         host.args = ["--port", "loopback", "--no-huge"]
             .iter()
@@ -166,7 +162,7 @@ impl Host {
             .chain(options)
             .map(ToString::to_string)
             .collect();
-        host.user = Some(user);
+        host.user = user;
         host.start_daemon();
         Some(host)
     }

@@ -15,6 +15,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 
+use crate::table;
+
 /// Where an answer's counters have their labels' prefix that a metric's name has otherwise.
 const STEERING: &str = "ST_";
 
@@ -35,7 +37,7 @@ impl Snapshot {
             let lines = ask(&request)?;
             lines
                 .iter()
-                .map(|line| serde_json::from_str(line).context("the daemon is of another version"))
+                .map(|line| table::object(line).context("the daemon is of another version"))
                 .collect()
         };
         Ok(Snapshot {
@@ -167,7 +169,7 @@ impl Writer<'_> {
     ) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, kind)?;
         for (runtime, value) in values {
-            let labels = ["pid", "uid", "mac"].map(|key| (key, plain(&runtime[key])));
+            let labels = ["pid", "uid", "mac"].map(|key| (key, table::plain(&runtime[key])));
             let mut metric = metric.encode_family(&labels)?;
             match kind {
                 MetricType::Counter => metric.encode_counter::<NoLabelSet, _, u64>(&value, None)?,
@@ -176,12 +178,6 @@ impl Writer<'_> {
         }
         Ok(())
     }
-}
-
-fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 #[cfg(test)]

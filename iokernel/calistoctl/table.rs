@@ -72,7 +72,8 @@ fn unexpected(line: &str) -> String {
     format!("iokerneld answered `{line}`: use the calistoctl of the same version")
 }
 
-fn plain(value: &Value) -> String {
+/// A value without quotes.
+pub(crate) fn plain(value: &Value) -> String {
     value
         .as_str()
         .map_or_else(|| value.to_string(), str::to_owned)

@@ -1,12 +1,12 @@
 //! What is counted from one look to the next.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use calisto::admin::{Request, client};
+use calisto::terminal::tell;
 use serde_json::Value;
 
 use crate::table;
@@ -42,13 +42,8 @@ pub(crate) fn stats(interval: Duration) -> Result<()> {
         thread::sleep(interval);
         let now = look()?;
         let text = lines(&before, &now, interval);
-        let mut stdout = io::stdout();
-        match stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush())
-        {
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            done => done.context("cannot write to standard output")?,
+        if !tell(&text).context("cannot write to standard output")? {
+            return Ok(());
         }
         before = now;
     }

@@ -74,27 +74,14 @@ pub(super) const CASES: &[Case] = &[
         "a-full-eventfd",
         "sends an eventfd that is full and blocks",
         Refused("its eventfd is full", EVENTFD),
-        || {
-            let mut offender = Offender::new(Plan::new());
-            fill(&offender.efds[0]);
-            offender.register();
-            offender.wait_hang_up();
-            keep(offender);
-        },
+        || full(None),
     ),
     Case::new(
         14,
         "a-full-eventfd-that-does-not-block",
         "sends an eventfd that is full and does not block",
         Refused("its eventfd is full", EVENTFD),
-        || {
-            let mut offender = Offender::new(Plan::new());
-            offender.efds[0] = special(EventfdFlags::NONBLOCK);
-            fill(&offender.efds[0]);
-            offender.register();
-            offender.wait_hang_up();
-            keep(offender);
-        },
+        || full(Some(special(EventfdFlags::NONBLOCK))),
     ),
     Case::new(
         14,
@@ -163,6 +150,18 @@ fn with(fd: OwnedFd) {
     std::mem::swap(&mut offender.efds, &mut fds);
     offender.register();
     offender.wait_hang_up();
+}
+
+/// Registers with a full eventfd: this one, or one that blocks.
+fn full(efd: Option<OwnedFd>) {
+    let mut offender = Offender::new(Plan::new());
+    if let Some(efd) = efd {
+        offender.efds[0] = efd;
+    }
+    fill(&offender.efds[0]);
+    offender.register();
+    offender.wait_hang_up();
+    keep(offender);
 }
 
 fn special(flags: EventfdFlags) -> OwnedFd {
